@@ -1,0 +1,445 @@
+"""The typed configuration: what a study, a data set and a model file may say.
+
+Every class refuses unknown keys and wrong values; `leod.config.load` turns the complaints into messages that name
+file, key, value and what is allowed. Settings are immutable once read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveFraction = Annotated[float, Field(gt=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, no unknown keys, no coercion of strings into numbers' neighbours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --------------------------------------------------------------------------------------------------- data sets
+
+
+class SensorSize(Settings):
+    """Size of the sensor in pixels."""
+
+    height: PositiveInt
+    width: PositiveInt
+
+
+class SimulationConfig(Settings):
+    """The simulated driving data set (see `leod.events.simulator`)."""
+
+    recordings: dict[Literal["train", "val", "test"], PositiveInt] = Field(
+        default={"train": 30, "val": 8, "test": 12}, description="number of recordings in each split"
+    )
+    duration_s: PositiveFloat = Field(default=10.0, description="length of a recording in seconds")
+    label_rate_hz: PositiveFloat = Field(default=4.0, description="labelled frames per second")
+    seed: NonNegativeInt = 0
+    contrast_threshold: PositiveFloat = Field(
+        default=0.25, description="change of log intensity that makes an event; varies a little between pixels"
+    )
+    render_rate_hz: PositiveFloat = Field(
+        default=400.0, description="rendered images per second; event times are interpolated between them"
+    )
+    noise_rate_hz: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.5, description="background activity, events per pixel and second"
+    )
+    hot_pixel_fraction: Fraction = Field(default=2e-4, description="share of pixels that fire all the time")
+    objects_per_second: PositiveFloat = Field(default=0.8, description="mean rate at which objects enter the scene")
+    pedestrian_fraction: Fraction = Field(default=0.4, description="share of pedestrians among the objects")
+    stop_probability: Fraction = Field(default=0.25, description="share of objects that stop for a while")
+    ego_motion: Annotated[float, Field(ge=0.0)] = Field(
+        default=1.0, description="speed of the background relative to the default; 0 = a parked car"
+    )
+    clutter: Annotated[float, Field(ge=0.0)] = Field(
+        default=1.0, description="density of background structure (poles, fences, windows) that resembles objects"
+    )
+
+
+class RepresentationConfig(Settings):
+    """How the events of one window become a tensor (see `leod.events.representations`)."""
+
+    kind: Literal["stacked_histogram", "mixed_density"] = "stacked_histogram"
+    bins: PositiveInt = Field(default=10, description="time bins per window")
+    count_cutoff: PositiveInt | None = Field(
+        default=10, description="counts are cut at this value; null = the type's limit"
+    )
+    wrap_counts: bool = Field(
+        default=False, description="count hot pixels modulo 256 before the cut, as the released data sets do"
+    )
+
+    @property
+    def channels(self) -> int:
+        """Channels of a frame: two polarities per bin for histograms, one per bin for mixed-density stacks."""
+        return 2 * self.bins if self.kind == "stacked_histogram" else self.bins
+
+
+class LabelTimesConfig(Settings):
+    """Which label times become labelled frames (golden semantics: preprocessing, step 5)."""
+
+    mode: Literal["fixed_step", "median_step", "any"] = Field(
+        default="any",
+        description="fixed_step: multiples of step_us (Gen1); median_step: multiples of the median distance between labels "
+        "that come nearest to step_us (1 Mpx); any: every label time, however irregular",
+    )
+    step_us: PositiveInt = Field(default=250_000, description="distance of labelled frames in microseconds")
+    first_us: NonNegativeInt = Field(default=100_000, description="labels before this time have too little history")
+    tolerance_us: NonNegativeInt = Field(default=2_000, description="how far a label time may be off its multiple")
+
+
+class BoxFilterConfig(Settings):
+    """Which boxes are kept, in pixels of the full sensor unless said otherwise."""
+
+    min_diagonal: Annotated[float, Field(ge=0.0)] = 0.0
+    min_side: Annotated[float, Field(ge=0.0)] = 0.0
+    max_width_fraction: PositiveFraction | None = Field(
+        default=None, description="boxes wider than this share of the sensor are dropped; null = no limit"
+    )
+
+
+class SequenceConfig(Settings):
+    """What a detector has to know about preprocessed sequences."""
+
+    sensor: SensorSize
+    classes: Annotated[tuple[Identifier, ...], Field(min_length=1)] = Field(description="class names in label-id order")
+    window_us: PositiveInt = Field(default=50_000, description="length of a window in microseconds")
+    representation: RepresentationConfig = RepresentationConfig()
+    downsample_by_2: bool = Field(default=False, description="halve the frames (nearest-exact) and the boxes")
+    time_reversal_label_offset: Annotated[int, Field(le=0)] = Field(
+        default=-1, description="frame i's label belongs to frame i + offset of the reversed sequence"
+    )
+    partition_split_32: PositiveInt = Field(
+        default=1,
+        description="attention windows are (padded size / 32 / this); the size is padded to a multiple of 32 * this",
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _unique(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) != len(classes):
+            raise ValueError("class names must differ from each other")
+        return classes
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) of a frame as the detector sees it, before padding."""
+        divisor = 2 if self.downsample_by_2 else 1
+        return self.sensor.height // divisor, self.sensor.width // divisor
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """(height, width) after zero-padding at the right and bottom."""
+        multiple = 32 * self.partition_split_32
+        height, width = self.frame_size
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+    @property
+    def partition_size(self) -> tuple[int, int]:
+        """Attention window (height, width) in feature cells, equal in every stage."""
+        height, width = self.padded_size
+        return height // (32 * self.partition_split_32), width // (32 * self.partition_split_32)
+
+
+class EvaluationFilterConfig(Settings):
+    """Boxes that the Prophesee protocol leaves out, in pixels of the (halved) frame."""
+
+    min_diagonal: Annotated[float, Field(ge=0.0)] = 0.0
+    min_side: Annotated[float, Field(ge=0.0)] = 0.0
+    skip_us: NonNegativeInt = Field(default=500_000, description="boxes up to this time are not evaluated")
+
+
+class DatasetConfig(SequenceConfig):
+    """One file `configs/datasets/NAME.yaml`: everything the code knows about a data set."""
+
+    name: Identifier
+    recordings: Path | None = Field(
+        default=None, description="folder with {train,val,test}/ recordings; null = the sequences exist already"
+    )
+    sequences: Path = Field(description="folder with (or for) the preprocessed sequences in RVT's layout")
+    simulate: SimulationConfig | None = Field(default=None, description="make the recordings with the simulator")
+    drop_class_ids: tuple[NonNegativeInt, ...] = Field(
+        default=(), description="class ids that occur in the files and are left out; any other unknown id is an error"
+    )
+    label_times: LabelTimesConfig = LabelTimesConfig()
+    label_filter: BoxFilterConfig = Field(default=BoxFilterConfig(), description="applied to all ground truth")
+    max_train_width_fraction: PositiveFraction | None = Field(
+        default=None, description="additionally dropped from the train split: boxes wider than this share"
+    )
+    pseudo_label_filter: BoxFilterConfig = Field(
+        default=BoxFilterConfig(min_side=5.0, max_width_fraction=0.9), description="in pixels of the (halved) frame"
+    )
+    evaluation_filter: EvaluationFilterConfig = EvaluationFilterConfig()
+    unlabelled_recordings: bool = Field(default=False, description="recordings without a box file are welcome")
+    skip_recordings: tuple[str, ...] = Field(default=(), description="names of recordings that are left out")
+
+    def sequence_config(self) -> SequenceConfig:
+        """The part of this that a detector has to know."""
+        return SequenceConfig(**{name: getattr(self, name) for name in SequenceConfig.model_fields})
+
+
+# ------------------------------------------------------------------------------------------------------ models
+
+
+class ModelConfig(Settings):
+    """One file `configs/models/NAME.yaml`: the recurrent detector's size (RVT, Gehrig & Scaramuzza, CVPR 2023)."""
+
+    name: Identifier
+    embed_dim: PositiveInt
+    stage_multipliers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 2, 4, 8)
+    blocks_per_stage: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 1, 1, 1)
+    dim_head: PositiveInt = 32
+    fpn_depth: PositiveFloat = 0.33
+    layer_scale: PositiveFloat | None = 1e-5
+
+    @property
+    def stage_dims(self) -> tuple[int, ...]:
+        """Channels of the four stages."""
+        return tuple(self.embed_dim * multiplier for multiplier in self.stage_multipliers)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> ModelConfig:
+        for dim in self.stage_dims:
+            if dim % self.dim_head:
+                raise ValueError(f"dim_head {self.dim_head} must divide the channels of every stage {self.stage_dims}")
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+class ZoomConfig(Settings):
+    """Random zoom of one sample."""
+
+    probability: Fraction = 0.0
+    zoom_in_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    zoom_out_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    max_zoom_in: Annotated[float, Field(ge=1.0)] = 1.5
+    max_zoom_out: Annotated[float, Field(ge=1.0)] = 1.2
+
+
+class AugmentationConfig(Settings):
+    """Augmentation of training samples (LEOD's names and defaults in golden semantics, section 15)."""
+
+    mirror: Fraction = Field(default=0.5, description="probability of a horizontal flip")
+    time_reversal: Fraction = Field(default=0.5, description="probability of reading a sample backwards in time")
+    rotation: Fraction = Field(default=0.0, description="probability of a rotation")
+    min_rotation_deg: Annotated[float, Field(ge=0.0)] = 2.0
+    max_rotation_deg: Annotated[float, Field(ge=0.0)] = 6.0
+    random_zoom: ZoomConfig = ZoomConfig(probability=0.8, zoom_in_weight=8.0, zoom_out_weight=2.0)
+    stream_zoom: ZoomConfig = ZoomConfig(probability=0.5, zoom_in_weight=0.0, zoom_out_weight=1.0)
+
+
+class LossConfig(Settings):
+    """The YOLOX loss with LEOD's soft anchor assignment."""
+
+    ignore_thresholds: dict[str, Fraction] | None = Field(
+        default=None, description="class name → boxes with objectness or class confidence below are ignored; null = off"
+    )
+    box_weighting: str | None = Field(
+        default=None,
+        description="obj, cls, objxcls, or an expression in w such as cls-w**2; null = all boxes count the same",
+    )
+    ignore_background_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0,
+        description="share of the highest-scoring unmatched anchors that is left out of the objectness loss",
+    )
+    objectness_focal: bool = Field(default=False, description="sigmoid focal loss for objectness")
+
+
+class DetectionConfig(Settings):
+    """Post-processing and batching of inference."""
+
+    confidence_threshold: Fraction = Field(default=0.01, description="objectness times class confidence")
+    nms_threshold: PositiveFraction = Field(default=0.45, description="IoU above which the weaker box is suppressed")
+    batch_size: PositiveInt = Field(default=8, description="sequences that run side by side")
+    sequence_length: PositiveInt = Field(default=20, description="windows read at a time")
+    precision: Precision = "32-true"
+
+
+class ValidationConfig(Settings):
+    """Evaluation on the validation split during training; chooses the best checkpoint."""
+
+    every_steps: PositiveInt = 20_000
+    detection: DetectionConfig = DetectionConfig(confidence_threshold=0.001)
+    sequence_fraction: PositiveFraction = Field(
+        default=0.5, description="share of the validation sequences that is used"
+    )
+    select: Literal["best", "last"] = Field(default="best", description="which checkpoint becomes the round's detector")
+
+
+class HardwareConfig(Settings):
+    """How training and inference use the machine. Changing it never makes a finished stage stale."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: PositiveInt = Field(
+        default=1, description="processes of distributed training; batch_size is divided among them"
+    )
+    num_workers: NonNegativeInt = Field(default=2, description="loader processes")
+    compile: bool = Field(default=False, description="torch.compile the detector's backbone")
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations instead of keeping them")
+    threads: NonNegativeInt = Field(default=0, description="CPU threads of one process; 0 = PyTorch's choice")
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        default=(), description="beside the CSV that is always written"
+    )
+    scratch: Path | None = Field(
+        default=None, description="folder for working checkpoints; null = the round's own folder"
+    )
+
+
+class TrainingConfig(Settings):
+    """One training: pretraining or self-training."""
+
+    steps: PositiveInt = Field(description="optimiser steps")
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt = Field(
+        default=8, description="samples of one optimiser step over all devices, before accumulation"
+    )
+    accumulate: PositiveInt = Field(default=1, description="batches whose gradients are added up for one step")
+    sequence_length: PositiveInt = Field(description="windows of one sample")
+    sampling: Literal["random", "stream", "mixed"] = "mixed"
+    random_weight: PositiveFloat = 1.0
+    stream_weight: PositiveFloat = 1.0
+    warmup_fraction: PositiveFraction = 0.005
+    start_divisor: PositiveFloat = Field(default=20.0, description="first learning rate = learning_rate / this")
+    final_divisor: PositiveFloat = Field(default=10_000.0, description="last learning rate = learning_rate / this")
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    clip_value: PositiveFloat | None = Field(default=1.0, description="gradients are clipped to ± this value")
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loss: LossConfig = LossConfig()
+    validation: ValidationConfig = ValidationConfig()
+    checkpoint_every_steps: PositiveInt = Field(default=1_000, description="distance of the working checkpoints")
+    initial_weights: Literal["scratch", "previous"] = Field(
+        default="scratch", description="self-training: start anew or from the previous round's detector"
+    )
+    from_checkpoint: Path | None = Field(
+        default=None, alias="from", description="pretraining: take these weights instead of training"
+    )
+    precision: Precision = "32-true"
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+# ------------------------------------------------------------------------------------------- labels and stages
+
+
+class LabelBudget(Settings):
+    """Which share of the labels an experiment may use."""
+
+    setting: Literal["weakly_supervised", "semi_supervised", "fully_supervised"]
+    ratio: PositiveFraction = 1.0
+
+    @property
+    def slug(self) -> str:
+        """Short name for paths."""
+        return self.setting if self.setting == "fully_supervised" else f"{self.setting}-{self.ratio:g}"
+
+
+class ViewsConfig(Settings):
+    """Which test-time-augmentation views the detector sees."""
+
+    mirror: bool = True
+    time_reversal: bool = True
+
+
+class ScoreThreshold(Settings):
+    """Both scores of a pseudo-label must exceed these."""
+
+    objectness: Fraction
+    class_confidence: Fraction
+
+
+class PseudoLabelConfig(Settings):
+    """Generating pseudo-labels: views, score thresholds, shards."""
+
+    views: ViewsConfig = ViewsConfig()
+    detection: DetectionConfig = DetectionConfig()
+    score_thresholds: dict[str, float | ScoreThreshold] = Field(description="class name → both scores, or each one")
+    use_ground_truth: bool = Field(
+        default=True, description="kept ground truth stays; false: it is replaced too (noisy labels)"
+    )
+    skip_first_frames: NonNegativeInt = Field(
+        default=0, description="frames at the start of a sequence without pseudo-labels"
+    )
+    shards: PositiveInt = Field(default=1, description="jobs that the sequences are divided into")
+
+    @field_validator("score_thresholds")
+    @classmethod
+    def _in_range(cls, thresholds: dict[str, float | ScoreThreshold]) -> dict[str, float | ScoreThreshold]:
+        for name, threshold in thresholds.items():
+            if isinstance(threshold, float) and not 0.0 <= threshold <= 1.0:
+                raise ValueError(f"the threshold of {name!r} must lie in 0..1, got {threshold}")
+        return thresholds
+
+
+class TrackFilterConfig(Settings):
+    """Keep boxes that form long tracks (paper, Sec. 3.3)."""
+
+    enabled: bool = True
+    min_track_length: PositiveInt = Field(default=6, description="frames a track must span")
+    direction: Literal["forward", "forward_or_backward"] = "forward_or_backward"
+    inpaint: bool = Field(default=True, description="fill the gaps of long tracks with ignored boxes")
+    iou_threshold: PositiveFraction = Field(default=0.45, description="least IoU between prediction and detection")
+
+
+class EvaluateConfig(Settings):
+    """Evaluation of a trained detector."""
+
+    split: Literal["val", "test"] = "test"
+    variants: Annotated[tuple[Literal["plain", "tta", "time_reversed"], ...], Field(min_length=1)] = ("plain",)
+    detection: DetectionConfig = DetectionConfig(confidence_threshold=0.001)
+
+
+class PreprocessConfig(Settings):
+    """How the recordings are preprocessed; what is computed is the data set's business."""
+
+    shards: PositiveInt = Field(default=1, description="jobs per split")
+    processes: PositiveInt = Field(default=1, description="recordings that one job reads at the same time")
+
+
+class StudyConfig(Settings):
+    """One study: `labels` × `split_offsets` × `seeds` experiments of `rounds` self-training rounds each."""
+
+    name: Identifier
+    dataset: DatasetConfig
+    model: ModelConfig
+    labels: Annotated[tuple[LabelBudget, ...], Field(min_length=1)]
+    split_offsets: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    rounds: NonNegativeInt = 2
+    references: tuple[Literal["fully_supervised"], ...] = Field(
+        default=("fully_supervised",), description="also train on all labels, as the ceiling of the comparison"
+    )
+    results: Path = Field(default=Path("results"), description="folder of all results")
+    hardware: HardwareConfig = HardwareConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    pretrain: TrainingConfig
+    pseudo_labels: PseudoLabelConfig
+    track_filter: TrackFilterConfig = TrackFilterConfig()
+    self_train: TrainingConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> StudyConfig:
+        known = self.dataset.classes
+        for key, names in (
+            ("pseudo_labels.score_thresholds", self.pseudo_labels.score_thresholds),
+            ("pretrain.loss.ignore_thresholds", self.pretrain.loss.ignore_thresholds or {}),
+            ("self_train.loss.ignore_thresholds", self.self_train.loss.ignore_thresholds or {}),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{key}: {name!r} is not a class of data set {self.dataset.name!r} {list(known)}")
+        for name in known:
+            if name not in self.pseudo_labels.score_thresholds:
+                raise ValueError(f"pseudo_labels.score_thresholds: class {name!r} has no threshold")
+        return self

@@ -1,0 +1,193 @@
+"""The settings of each stage: exactly what it uses, no more, so that nothing else makes it stale."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from leod.config.schema import (
+    BoxFilterConfig,
+    DetectionConfig,
+    EvaluationFilterConfig,
+    LabelBudget,
+    LabelTimesConfig,
+    ModelConfig,
+    NonNegativeInt,
+    PositiveFraction,
+    PositiveInt,
+    RepresentationConfig,
+    ScoreThreshold,
+    SensorSize,
+    SequenceConfig,
+    Settings,
+    SimulationConfig,
+    StudyConfig,
+    TrackFilterConfig,
+    TrainingConfig,
+    ViewsConfig,
+)
+from leod.errors import ConfigError
+
+
+class SimulateSettings(Settings):
+    """Settings of `simulate`."""
+
+    sensor: SensorSize
+    classes: tuple[str, ...]
+    simulation: SimulationConfig
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        dataset = study.dataset
+        if dataset.simulate is None:
+            raise ConfigError(f"data set {dataset.name!r} has no 'simulate' section: its recordings are real")
+        return cls(sensor=dataset.sensor, classes=dataset.classes, simulation=dataset.simulate)
+
+
+class PreprocessSettings(Settings):
+    """Settings of `preprocess`."""
+
+    sensor: SensorSize
+    classes: tuple[str, ...]
+    drop_class_ids: tuple[NonNegativeInt, ...]
+    window_us: PositiveInt
+    representation: RepresentationConfig
+    downsample_by_2: bool
+    label_times: LabelTimesConfig
+    label_filter: BoxFilterConfig
+    max_train_width_fraction: PositiveFraction | None
+    unlabelled_recordings: bool
+    skip_recordings: tuple[str, ...]
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        return cls(**{name: getattr(study.dataset, name) for name in cls.model_fields})
+
+
+class SubsampleSettings(Settings):
+    """Settings of `subsample_labels`."""
+
+    budget: LabelBudget
+    split_offset: NonNegativeInt
+    history: PositiveInt
+    """Frames that must precede the first kept labelled frame, itself included: pretraining's sequence length."""
+    representation: RepresentationConfig
+    window_us: PositiveInt
+    downsample_by_2: bool
+
+    @classmethod
+    def from_study(cls, study: StudyConfig, budget: LabelBudget, split_offset: int) -> Self:
+        """Pick what the stage uses out of ``study`` for one experiment."""
+        dataset = study.dataset
+        return cls(
+            budget=budget,
+            split_offset=split_offset,
+            history=study.pretrain.sequence_length,
+            representation=dataset.representation,
+            window_us=dataset.window_us,
+            downsample_by_2=dataset.downsample_by_2,
+        )
+
+
+class TrainSettings(Settings):
+    """Settings of `pretrain` and `self_train`."""
+
+    sequence: SequenceConfig
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation_filter: EvaluationFilterConfig
+
+    @classmethod
+    def _from(cls, study: StudyConfig, training: TrainingConfig) -> Self:
+        return cls(
+            sequence=study.dataset.sequence_config(),
+            model=study.model,
+            training=training,
+            evaluation_filter=study.dataset.evaluation_filter,
+        )
+
+    @classmethod
+    def for_pretraining(cls, study: StudyConfig) -> Self:
+        """Pick what `pretrain` uses out of ``study``."""
+        return cls._from(study, study.pretrain)
+
+    @classmethod
+    def for_self_training(cls, study: StudyConfig) -> Self:
+        """Pick what `self_train` uses out of ``study``."""
+        return cls._from(study, study.self_train)
+
+
+class GenerateSettings(Settings):
+    """Settings of `generate_pseudo_labels`."""
+
+    sequence: SequenceConfig
+    model: ModelConfig
+    views: ViewsConfig
+    detection: DetectionConfig
+    score_thresholds: dict[str, float | ScoreThreshold]
+    box_filter: BoxFilterConfig
+    use_ground_truth: bool
+    skip_first_frames: NonNegativeInt
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        pseudo_labels = study.pseudo_labels
+        return cls(
+            sequence=study.dataset.sequence_config(),
+            model=study.model,
+            views=pseudo_labels.views,
+            detection=pseudo_labels.detection,
+            score_thresholds=pseudo_labels.score_thresholds,
+            box_filter=study.dataset.pseudo_label_filter,
+            use_ground_truth=pseudo_labels.use_ground_truth,
+            skip_first_frames=pseudo_labels.skip_first_frames,
+        )
+
+
+class TrackFilterSettings(Settings):
+    """Settings of `track_filter`."""
+
+    sequence: SequenceConfig
+    track_filter: TrackFilterConfig
+    use_ground_truth: bool
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        return cls(
+            sequence=study.dataset.sequence_config(),
+            track_filter=study.track_filter,
+            use_ground_truth=study.pseudo_labels.use_ground_truth,
+        )
+
+
+class QualitySettings(Settings):
+    """Settings of `validate_quality`."""
+
+    sequence: SequenceConfig
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        return cls(sequence=study.dataset.sequence_config())
+
+
+class EvaluateSettings(Settings):
+    """Settings of `evaluate`."""
+
+    sequence: SequenceConfig
+    model: ModelConfig
+    detection: DetectionConfig
+    evaluation_filter: EvaluationFilterConfig
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        return cls(
+            sequence=study.dataset.sequence_config(),
+            model=study.model,
+            detection=study.evaluate.detection,
+            evaluation_filter=study.dataset.evaluation_filter,
+        )

@@ -1,0 +1,39 @@
+"""The structured box arrays that everything else exchanges.
+
+Pixels, x to the right, y down; (x, y) is the top-left corner; t in microseconds. ``t == 0`` marks a pseudo-label,
+``t > 0`` ground truth; class id `IGNORED_CLASS_ID` marks a box that is neither object nor background.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+IGNORED_CLASS_ID = 1024
+
+LABEL_DTYPE = np.dtype(
+    [
+        ("t", "<i8"),
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("w", "<f4"),
+        ("h", "<f4"),
+        ("class_id", "<u4"),
+        ("class_confidence", "<f4"),
+        ("objectness", "<f4"),
+    ]
+)
+"""One label or detection: 40 bytes, the row of `labels_v2/labels.npz` in RVT's and LEOD's data sets."""
+
+RECORDING_BOX_DTYPE = np.dtype(
+    [
+        ("t", "<i8"),
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("w", "<f4"),
+        ("h", "<f4"),
+        ("class_id", "<u4"),
+        ("track_id", "<u4"),
+        ("class_confidence", "<f4"),
+    ]
+)
+"""One box of a recording's `_bbox.npy`: 40 bytes."""

@@ -1,0 +1,19 @@
+"""Fixtures that several test folders use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder of the full golden comparison; the environment variable LEOD_GOLDEN names another one."""
+    folder = Path(os.environ.get("LEOD_GOLDEN", REPOSITORY.parent / "shared" / "golden"))
+    if not folder.is_dir():
+        pytest.skip(f"golden data not found at {folder}")
+    return folder
