@@ -1,0 +1,1 @@
+"""Pseudo-labels: filtering detections, tracking, quality, and the pseudo-labelled data set."""

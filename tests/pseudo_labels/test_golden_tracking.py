@@ -1,0 +1,91 @@
+"""The tracker against the published code on whatever sequences the golden file holds."""
+
+import numpy as np
+import pytest
+
+from leod.config.schema import TrackFilterConfig
+from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
+from leod.pseudo_labels.tracking import filter_tracks
+
+MODES = [
+    ("fwd_noinpaint", "forward", False),
+    ("fwd_inpaint", "forward", True),
+    ("both_noinpaint", "forward_or_backward", False),
+    ("both_inpaint", "forward_or_backward", True),
+]
+
+
+def to_structured(rows):
+    boxes = np.zeros(len(rows), LABEL_DTYPE)
+    for column, name in enumerate(LABEL_DTYPE.names):
+        boxes[name] = rows[:, column]
+    return boxes
+
+
+def load_sequence(golden, name):
+    prefix = f"{name}/" if name else ""
+    boxes = to_structured(golden[prefix + "in_labels"])
+    frames = np.repeat(golden[prefix + "in_frame_idx"], golden[prefix + "in_count"]).astype(np.int64)
+    return boxes, frames, tuple(int(size) for size in golden[prefix + "img_hw"])
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    return np.load(golden_dir / "tracker.npz", allow_pickle=False)
+
+
+@pytest.mark.parametrize(("mode", "direction", "inpaint"), MODES)
+def test_ignored_and_inpainted_boxes_equal_the_published_code(golden, mode, direction, inpaint):
+    settings = TrackFilterConfig(direction=direction, inpaint=inpaint)
+    for name in golden["names"]:
+        result = filter_tracks(*load_sequence(golden, name), settings)
+        np.testing.assert_array_equal(result.ignored, golden[f"{name}/{mode}/ignored"], err_msg=name)
+        if inpaint:
+            expected = to_structured(golden[f"{name}/{mode}/inpaint_box"])
+            frames = golden[f"{name}/{mode}/inpaint_frame_idx"]
+            np.testing.assert_array_equal(result.inpainted_frame_indices, frames, err_msg=name)
+            np.testing.assert_array_equal(result.inpainted["class_id"], expected["class_id"], err_msg=name)
+            for field in ("t", "x", "y", "w", "h", "class_confidence", "objectness"):
+                np.testing.assert_allclose(
+                    result.inpainted[field], expected[field], rtol=0, atol=2e-3, err_msg=f"{name} {field}"
+                )
+        else:
+            assert len(result.inpainted) == 0
+
+
+def test_full_result_equals_the_published_code(golden):
+    for name in golden["names"]:
+        boxes, frames, frame_size = load_sequence(golden, name)
+        result = filter_tracks(boxes, frames, frame_size, TrackFilterConfig())
+        check_output(boxes, frames, result, golden, f"{name}/both_inpaint/")
+
+
+def test_tracks_equal_the_published_code(golden):
+    for name in golden["names"]:
+        result = filter_tracks(*load_sequence(golden, name), TrackFilterConfig())
+        for prefix, found in (("", result.forward), ("back_", result.backward)):
+            for suffix, values in (
+                ("track_id", found.track_id),
+                ("track_hits", found.hits),
+                ("track_done", found.done),
+                ("track_is_gt", found.is_ground_truth),
+            ):
+                np.testing.assert_array_equal(values, golden[f"{name}/{prefix}{suffix}"], err_msg=f"{name} {suffix}")
+
+
+def test_long_sequence_equals_the_published_code(golden_dir):
+    golden = np.load(golden_dir / "speed_track_input.npz", allow_pickle=False)
+    boxes, frames, frame_size = load_sequence(golden, "")
+    result = filter_tracks(boxes, frames, frame_size, TrackFilterConfig())
+    check_output(boxes, frames, result, golden, "")
+
+
+def check_output(boxes, frames, result, golden, prefix):
+    class_ids = np.where(result.ignored, IGNORED_CLASS_ID, boxes["class_id"])
+    class_ids = np.concatenate([class_ids, result.inpainted["class_id"]])
+    all_frames = np.concatenate([frames, result.inpainted_frame_indices])
+    order = np.argsort(all_frames, kind="stable")
+    frame_indices, counts = np.unique(all_frames, return_counts=True)
+    np.testing.assert_array_equal(class_ids[order], golden[prefix + "out_class_id"])
+    np.testing.assert_array_equal(frame_indices, golden[prefix + "out_frame_idx"])
+    np.testing.assert_array_equal(counts, golden[prefix + "out_count"])
