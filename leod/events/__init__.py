@@ -1,0 +1,1 @@
+"""Recordings: reading and writing events, counting them into event representations."""

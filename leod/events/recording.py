@@ -1,0 +1,46 @@
+"""Opening recordings, whatever their format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from leod.config.schema import SensorSize
+from leod.errors import DataError
+from leod.events.chunk import EventChunk, Recording
+from leod.events.dat import DatRecording
+from leod.events.hdf5 import Hdf5Recording
+
+__all__ = ["RECORDING_SUFFIXES", "EventChunk", "Recording", "open_recording"]
+
+_READERS: dict[str, Callable[[Path, SensorSize | None], Recording]] = {
+    ".dat": DatRecording,
+    ".h5": Hdf5Recording,
+    ".hdf5": Hdf5Recording,
+}
+
+RECORDING_SUFFIXES = tuple(_READERS)
+"""Suffixes of the files that `open_recording` reads."""
+
+
+def open_recording(path: Path, sensor: SensorSize | None = None) -> Recording:
+    """Open a recording for reading; the suffix tells the format.
+
+    Args:
+        path: A DAT v2 file (.dat) or an HDF5 event file (.h5, .hdf5).
+        sensor: Size of the sensor. Needed where the file does not tell it, compared where it does.
+
+    Returns:
+        The open recording; close it or use it in a ``with`` statement.
+
+    Raises:
+        DataError: The file does not exist, is of an unknown format or damaged, contradicts ``sensor``, or neither
+            tells the sensor size.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "the recording does not exist.")
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(path, f"unknown format; expected a file that ends in {', '.join(RECORDING_SUFFIXES)}.")
+    return reader(path, sensor)
