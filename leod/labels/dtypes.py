@@ -20,7 +20,9 @@ LABEL_DTYPE = np.dtype(
         ("class_id", "<u4"),
         ("class_confidence", "<f4"),
         ("objectness", "<f4"),
-    ]
+    ],
+    # Four bytes of padding make the published 40. Unlike explicit offsets, alignment survives np.concatenate.
+    align=True,
 )
 """One label or detection: 40 bytes, the row of `labels_v2/labels.npz` in RVT's and LEOD's data sets."""
 
