@@ -1,0 +1,1 @@
+"""Training: the loop around the detector, its schedule, checkpoints and interruptions."""
