@@ -1,0 +1,1 @@
+"""Evaluating detections against ground truth."""
