@@ -1,0 +1,131 @@
+"""Which labelled frames an experiment keeps: the weakly and the semi-supervised setting.
+
+Source: LEOD (Wuziyi616/LEOD, `data/genx_utils/sequence_base.py`, `sequence_rnd.py`, `utils/helpers.py`), whose released
+splits all have split offset 0. How an offset enters is LEOD's list slicing ``[offset::step]``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from leod.errors import ConfigError
+
+
+def _check_offset(split_offset: int, step: int, unit: str) -> None:
+    if not 0 <= split_offset < step:
+        raise ConfigError(
+            f"split_offset {split_offset}: this ratio keeps every {step}. {unit}, so only the split offsets "
+            f"0..{step - 1} give different splits. Choose one of them, or a smaller ratio."
+        )
+
+
+def weakly_supervised_step(ratio: float) -> int:
+    """Distance between kept labelled frames: ``round(1 / ratio)``.
+
+    Args:
+        ratio: Share of the labelled frames that is kept, in (0, 1].
+
+    Raises:
+        ConfigError: The ratio lies between 0.5 and 1, where every n-th frame cannot approximate it, or out of range.
+    """
+    if not 0 < ratio <= 1:
+        raise ConfigError(f"label ratio {ratio:g}: expected a share in (0, 1].")
+    if 0.5 < ratio < 1:
+        raise ConfigError(
+            f"label ratio {ratio:g}: the weakly supervised setting keeps every n-th labelled frame, so the ratio is at "
+            "most 0.5, or 1 for all of them."
+        )
+    return round(1 / ratio)
+
+
+def weakly_supervised(labelled_frames: np.ndarray, ratio: float, split_offset: int, history: int) -> np.ndarray:
+    """Keep every n-th labelled frame of one sequence.
+
+    The first kept one is ``split_offset`` labelled frames behind the first that has enough history; where none has,
+    behind the sequence's first. A sequence that is too short for the offset keeps its last labelled frame, so every
+    sequence with labels keeps at least one.
+
+    Args:
+        labelled_frames: int [K], frame index of each labelled frame, increasing.
+        ratio: Share of the labelled frames that is kept, at most 0.5; 1 keeps all.
+        split_offset: Which of the ``round(1 / ratio)`` possible splits.
+        history: Number of frames that must be available up to and including the first kept labelled frame.
+
+    Returns:
+        int64 [n], indices of the kept labelled frames (counted among labelled frames), increasing.
+
+    Raises:
+        ConfigError: The ratio or the offset is impossible.
+    """
+    step = weakly_supervised_step(ratio)
+    if step == 1:
+        return np.arange(len(labelled_frames), dtype=np.int64)
+    _check_offset(split_offset, step, "labelled frame")
+    if len(labelled_frames) == 0:
+        return np.zeros(0, np.int64)
+    with_history = np.flatnonzero(np.asarray(labelled_frames) >= history - 1)
+    start = int(with_history[0]) if len(with_history) else 0
+    first = min(start + split_offset, len(labelled_frames) - 1)
+    return np.arange(first, len(labelled_frames), step, dtype=np.int64)
+
+
+def semi_supervised(sequence_count: int, ratio: float, split_offset: int) -> np.ndarray:
+    """Choose the sequences that keep all their labels.
+
+    ``n = round(sequence_count * ratio)`` (halves to even) of them, every ``sequence_count // n``-th, beginning with
+    number ``split_offset``.
+
+    Args:
+        sequence_count: Number of sequences, sorted by name, to choose from.
+        ratio: Share of the sequences that is kept, in (0, 1].
+        split_offset: Which of the ``sequence_count // n`` possible splits.
+
+    Returns:
+        int64 [n], numbers of the chosen sequences, increasing.
+
+    Raises:
+        ConfigError: The ratio keeps no sequence, or the offset is impossible.
+    """
+    if not 0 < ratio <= 1:
+        raise ConfigError(f"label ratio {ratio:g}: expected a share in (0, 1].")
+    count = round(sequence_count * ratio)
+    if count == 0:
+        raise ConfigError(
+            f"label ratio {ratio:g}: keeps none of {sequence_count} sequences in the semi-supervised setting. "
+            + (f"Choose at least {1 / sequence_count:.3g}." if sequence_count else "There are none with labels.")
+        )
+    if count == sequence_count:
+        return np.arange(sequence_count, dtype=np.int64)
+    step = sequence_count // count
+    _check_offset(split_offset, step, "sequence")
+    return np.arange(split_offset, sequence_count, step, dtype=np.int64)[:count]
+
+
+def supervised_steps(length: int, use_every: int | None = None, leave_out_every: int | None = None) -> np.ndarray:
+    """Choose the time steps of a training window whose labels enter the loss (LEOD: `get_subsample_label_idx`).
+
+    The last step is always among them.
+
+    Args:
+        length: Number of steps of the window.
+        use_every: 1 uses every step; u > 1 the steps 1, 1 + u, 1 + 2u, ...
+        leave_out_every: r leaves out the steps 0, r, 2r, ... Give one of the two.
+
+    Returns:
+        int64 [n], increasing.
+
+    Raises:
+        ConfigError: Not exactly one of the two is given, or it is not positive.
+    """
+    if (use_every is None) == (leave_out_every is None):
+        raise ConfigError("give either use_every or leave_out_every to choose the supervised steps of a window.")
+    distance = use_every if use_every is not None else leave_out_every
+    if distance < 1:
+        raise ConfigError(f"use_every and leave_out_every must be at least 1, got {distance}.")
+    steps = np.arange(length)
+    if use_every is not None:
+        used = (steps >= 1) & ((steps - 1) % use_every == 0) if use_every > 1 else np.ones(length, bool)
+    else:
+        used = steps % leave_out_every != 0
+    used[-1:] = True
+    return np.flatnonzero(used)
