@@ -63,9 +63,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            with open(temporary, "rb+") as file:
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -81,11 +81,11 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             yield temporary
             if path.exists():
                 retired = _temporary_name(path)
-                os.replace(path, retired)
-                os.replace(temporary, path)
+                path.replace(retired)
+                temporary.replace(path)
                 shutil.rmtree(retired)
             else:
-                os.replace(temporary, path)
+                temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

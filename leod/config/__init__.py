@@ -1,0 +1,1 @@
+"""Typed configuration: schema, loading, settings of each stage, experiments of a study."""

@@ -294,6 +294,17 @@ class HardwareConfig(Settings):
     scratch: Path | None = Field(
         default=None, description="folder for working checkpoints; null = the round's own folder"
     )
+    on_terminate: Literal["exit", "wait"] = Field(
+        default="exit",
+        description="after SIGTERM training saves; then exit: it ends with status 143; wait: it waits to be killed, so "
+        "that a scheduler which requeues jobs does not call it failed",
+    )
+    time_limit_s: PositiveFloat | None = Field(
+        default=None, description="seconds that the job may run; training saves before and ends with an error"
+    )
+    save_before_time_limit_s: PositiveFloat = Field(
+        default=120.0, description="how many seconds before the time limit training saves and ends"
+    )
 
 
 class TrainingConfig(Settings):
@@ -332,11 +343,29 @@ class TrainingConfig(Settings):
 # ------------------------------------------------------------------------------------------- labels and stages
 
 
+class PretrainChanges(Settings):
+    """Where pretraining on one label budget differs from the study's `pretrain`; null = it does not."""
+
+    steps: PositiveInt | None = None
+    sequence_length: PositiveInt | None = None
+    time_reversal: Fraction | None = None
+
+    def apply(self, training: TrainingConfig) -> TrainingConfig:
+        """Return ``training`` with these changes."""
+        changes: dict[str, object] = {
+            name: value for name in ("steps", "sequence_length") if (value := getattr(self, name)) is not None
+        }
+        if self.time_reversal is not None:
+            changes["augmentation"] = training.augmentation.model_copy(update={"time_reversal": self.time_reversal})
+        return training.model_copy(update=changes)
+
+
 class LabelBudget(Settings):
     """Which share of the labels an experiment may use."""
 
     setting: Literal["weakly_supervised", "semi_supervised", "fully_supervised"]
     ratio: PositiveFraction = 1.0
+    pretrain: PretrainChanges = PretrainChanges()
 
     @property
     def slug(self) -> str:
@@ -418,6 +447,9 @@ class StudyConfig(Settings):
     rounds: NonNegativeInt = 2
     references: tuple[Literal["fully_supervised"], ...] = Field(
         default=("fully_supervised",), description="also train on all labels, as the ceiling of the comparison"
+    )
+    reference_pretrain: PretrainChanges = Field(
+        default=PretrainChanges(), description="where training the references differs from `pretrain`"
     )
     results: Path = Field(default=Path("results"), description="folder of all results")
     hardware: HardwareConfig = HardwareConfig()

@@ -81,9 +81,9 @@ class SubsampleSettings(Settings):
         """Pick what the stage uses out of ``study`` for one experiment."""
         dataset = study.dataset
         return cls(
-            budget=budget,
+            budget=LabelBudget(setting=budget.setting, ratio=budget.ratio),
             split_offset=split_offset,
-            history=study.pretrain.sequence_length,
+            history=budget.pretrain.apply(study.pretrain).sequence_length,
             representation=dataset.representation,
             window_us=dataset.window_us,
             downsample_by_2=dataset.downsample_by_2,
@@ -108,9 +108,10 @@ class TrainSettings(Settings):
         )
 
     @classmethod
-    def for_pretraining(cls, study: StudyConfig) -> Self:
-        """Pick what `pretrain` uses out of ``study``."""
-        return cls._from(study, study.pretrain)
+    def for_pretraining(cls, study: StudyConfig, budget: LabelBudget | None = None) -> Self:
+        """Pick what `pretrain` uses out of ``study``, for a label budget with settings of its own if given."""
+        training = study.pretrain if budget is None else budget.pretrain.apply(study.pretrain)
+        return cls._from(study, training)
 
     @classmethod
     def for_self_training(cls, study: StudyConfig) -> Self:

@@ -1,0 +1,29 @@
+# A study from recordings to its summary. Table of contents: configuration, rules, targets.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# Only when no study is given on the command line: a second configfile would be merged into the first.
+if "name" not in config:
+
+    configfile: "configs/quickstart.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/pseudo_labels.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+    write_hardware,
+    write_plan,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.summarise.output,

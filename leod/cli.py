@@ -1,0 +1,329 @@
+"""The command line ``leod``: one subcommand per stage and tool.
+
+Stages are imported only when their command runs, so that ``leod --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from leod import __version__
+from leod.config.load import load_settings, load_study
+from leod.config.schema import HardwareConfig, LabelBudget, Settings, StudyConfig
+from leod.config.stages import (
+    EvaluateSettings,
+    GenerateSettings,
+    PreprocessSettings,
+    QualitySettings,
+    SimulateSettings,
+    SubsampleSettings,
+    TrackFilterSettings,
+    TrainSettings,
+)
+from leod.errors import ConfigError, LeodError
+
+S = TypeVar("S", bound=Settings)
+
+app = typer.Typer(
+    name="leod",
+    help="Label-efficient object detection for event cameras. Each stage of a study is a command; "
+    "`snakemake` runs them all in the right order.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+STAGES = "Stages of a study"
+TOOLS = "Tools"
+
+StudyOption = Annotated[
+    Path | None, typer.Option("--study", "-s", help="Study file, for example configs/quickstart.yaml.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the study, e.g. pretrain.steps=100."),
+]
+SettingsOption = Annotated[
+    str | None,
+    typer.Option("--settings", help="The stage's resolved settings: a YAML/JSON file or JSON text; replaces --study."),
+]
+HardwareOption = Annotated[
+    str | None,
+    typer.Option("--hardware", help="How to use the machine: a YAML/JSON file or JSON text; default: the study's."),
+]
+SequencesOption = Annotated[Path, typer.Option("--sequences", help="Folder of the preprocessed data set.")]
+LabelsOption = Annotated[Path, typer.Option("--labels", help="labels.json: which labelled frames are kept.")]
+CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A detector: model.ckpt.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; replaces the value in --hardware.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
+ShardOption = Annotated[int, typer.Option("--shard", min=0, help="Which shard this job does, from 0.")]
+ShardsOption = Annotated[int, typer.Option("--shards", min=1, help="Into how many shards the work is divided.")]
+
+
+def _settings(
+    settings_type: type[S],
+    settings: str | None,
+    study: Path | None,
+    overrides: list[str] | None,
+    pick: Callable[[StudyConfig], S],
+) -> S:
+    """The stage's settings, from the exact settings or out of a study."""
+    if settings is not None:
+        if study is not None or overrides:
+            raise ConfigError("--settings holds everything the stage uses; give either it or --study with --set")
+        return load_settings(settings_type, settings)
+    if study is None:
+        raise ConfigError("give --study FILE (with --set KEY=VALUE to change values) or --settings")
+    return pick(load_study(study, overrides or ()))
+
+
+def _hardware(
+    hardware: str | None, threads: int | None, study: Path | None, overrides: list[str] | None
+) -> HardwareConfig:
+    """How to use the machine: as told, else as the study says, else the defaults."""
+    if hardware is not None:
+        chosen = load_settings(HardwareConfig, hardware)
+    elif study is not None:
+        chosen = load_study(study, overrides or ()).hardware
+    else:
+        chosen = HardwareConfig()
+    return chosen if threads is None else chosen.model_copy(update={"threads": threads})
+
+
+@app.callback(invoke_without_command=True)
+def _main_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also log details.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"leod {__version__}")
+        raise typer.Exit
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for noisy in ("numba", "matplotlib", "PIL", "h5py", "fsspec", "torch"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+# ------------------------------------------------------------------------------------------------------ stages
+
+
+@app.command(rich_help_panel=STAGES)
+def simulate(
+    output: Annotated[Path, typer.Option("--output", help="Folder for the recordings.")],
+    manifest: Annotated[Path, typer.Option("--manifest", help="JSON list of what was made, written last.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    processes: Annotated[int, typer.Option("--processes", min=0, help="Recordings at a time; 0 = all cores.")] = 0,
+) -> None:
+    """Simulate driving recordings with boxes: *_td.dat and *_bbox.npy in train/, val/ and test/."""
+    from leod.stages.simulate import simulate as run
+
+    run(
+        output,
+        manifest,
+        _settings(SimulateSettings, settings, study, overrides, SimulateSettings.from_study),
+        processes,
+    )
+
+
+@app.command(rich_help_panel=STAGES)
+def preprocess(
+    recordings: Annotated[Path, typer.Option("--recordings", help="Folder with train/, val/ and test/ recordings.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the sequences, in RVT's layout.")],
+    split: Annotated[str, typer.Option("--split", help="train, val or test.")],
+    manifest: Annotated[Path, typer.Option("--manifest", help="JSON list of the sequences, written last.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    shard: ShardOption = 0,
+    shards: ShardsOption = 1,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Recordings at a time.")] = 1,
+) -> None:
+    """Turn recordings into sequences: event representations of 50 ms windows, with labels."""
+    from leod.stages.preprocess import preprocess as run
+
+    chosen = _settings(PreprocessSettings, settings, study, overrides, PreprocessSettings.from_study)
+    run(recordings, output, split, manifest, chosen, shard=shard, shards=shards, processes=processes)
+
+
+@app.command("subsample-labels", rich_help_panel=STAGES)
+def subsample_labels(
+    sequences: SequencesOption,
+    output: Annotated[Path, typer.Option("--output", help="labels.json, the split of record.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    setting: Annotated[
+        str, typer.Option("--setting", help="weakly_supervised, semi_supervised or fully_supervised; with --study.")
+    ] = "weakly_supervised",
+    ratio: Annotated[float, typer.Option("--ratio", help="Share of the labels that is kept; with --study.")] = 0.05,
+    split_offset: Annotated[int, typer.Option("--split-offset", min=0, help="Which of the possible shares.")] = 0,
+) -> None:
+    """Choose which labelled frames an experiment may use."""
+    from leod.config.load import validate
+    from leod.stages.subsample_labels import subsample_labels as run
+
+    def pick(loaded: StudyConfig) -> SubsampleSettings:
+        budget = validate(LabelBudget, {"setting": setting, "ratio": ratio}, "--setting/--ratio")
+        return SubsampleSettings.from_study(loaded, budget, split_offset)
+
+    run(sequences, output, _settings(SubsampleSettings, settings, study, overrides, pick))
+
+
+@app.command(rich_help_panel=STAGES)
+def pretrain(
+    sequences: SequencesOption,
+    labels: LabelsOption,
+    output: Annotated[Path, typer.Option("--output", help="Folder of the round: model.ckpt, training.csv, …")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    hardware: HardwareOption = None,
+    threads: ThreadsOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a detector on the kept labels (round 0). An interrupted training goes on where it was."""
+    from leod.stages.train import pretrain as run
+
+    chosen = _settings(TrainSettings, settings, study, overrides, TrainSettings.for_pretraining)
+    run(sequences, labels, output, chosen, seed=seed, hardware=_hardware(hardware, threads, study, overrides))
+
+
+@app.command("generate-pseudo-labels", rich_help_panel=STAGES)
+def generate_pseudo_labels(
+    checkpoint: CheckpointOption,
+    sequences: SequencesOption,
+    labels: LabelsOption,
+    output: Annotated[Path, typer.Option("--output", help="HDF5 file for this shard's predictions.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    hardware: HardwareOption = None,
+    threads: ThreadsOption = None,
+    shard: ShardOption = 0,
+    shards: ShardsOption = 1,
+) -> None:
+    """Run a detector over all training events with test-time augmentation and keep the confident boxes."""
+    from leod.stages.generate import generate_pseudo_labels as run
+
+    chosen = _settings(GenerateSettings, settings, study, overrides, GenerateSettings.from_study)
+    used = _hardware(hardware, threads, study, overrides)
+    run(checkpoint, sequences, labels, output, chosen, shard=shard, shards=shards, hardware=used)
+
+
+@app.command("track-filter", rich_help_panel=STAGES)
+def track_filter(
+    predictions: Annotated[list[Path], typer.Argument(help="The shards of generate-pseudo-labels.")],
+    sequences: SequencesOption,
+    labels: LabelsOption,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the pseudo-labelled data set.")],
+    manifest: Annotated[Path, typer.Option("--manifest", help="JSON account of what was kept, written last.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Mark boxes outside long tracks as ignored, inpaint gaps, and write the pseudo-labelled data set."""
+    from leod.stages.track_filter import track_filter as run
+
+    chosen = _settings(TrackFilterSettings, settings, study, overrides, TrackFilterSettings.from_study)
+    run(predictions, sequences, labels, output, manifest, chosen)
+
+
+@app.command("validate-quality", rich_help_panel=STAGES)
+def validate_quality(
+    predictions: Annotated[list[Path], typer.Argument(help="The shards of generate-pseudo-labels.")],
+    dataset: Annotated[Path, typer.Option("--dataset", help="The pseudo-labelled data set of track-filter.")],
+    sequences: SequencesOption,
+    labels: LabelsOption,
+    output: Annotated[Path, typer.Option("--output", help="JSON file for the figures.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Measure pseudo-labels against the hidden ground truth, before and after tracking."""
+    from leod.stages.quality import validate_quality as run
+
+    chosen = _settings(QualitySettings, settings, study, overrides, QualitySettings.from_study)
+    run(predictions, dataset, sequences, labels, output, chosen)
+
+
+@app.command("self-train", rich_help_panel=STAGES)
+def self_train(
+    dataset: Annotated[Path, typer.Option("--dataset", help="The pseudo-labelled data set of track-filter.")],
+    sequences: SequencesOption,
+    output: Annotated[Path, typer.Option("--output", help="Folder of the round: model.ckpt, training.csv, …")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    hardware: HardwareOption = None,
+    threads: ThreadsOption = None,
+    seed: SeedOption = 0,
+    previous: Annotated[
+        Path | None, typer.Option("--previous", help="The previous round's detector, to start from.")
+    ] = None,
+) -> None:
+    """Train a detector on pseudo-labels (round 1, 2, …). An interrupted training goes on where it was."""
+    from leod.stages.train import self_train as run
+
+    chosen = _settings(TrainSettings, settings, study, overrides, TrainSettings.for_self_training)
+    used = _hardware(hardware, threads, study, overrides)
+    run(dataset, sequences, output, chosen, seed=seed, hardware=used, previous=previous)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(
+    checkpoint: CheckpointOption,
+    sequences: SequencesOption,
+    output: Annotated[Path, typer.Option("--output", help="JSON file for the metrics.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    hardware: HardwareOption = None,
+    threads: ThreadsOption = None,
+    split: Annotated[str, typer.Option("--split", help="val or test.")] = "test",
+    variant: Annotated[str, typer.Option("--variant", help="plain, tta or time_reversed.")] = "plain",
+) -> None:
+    """Evaluate a detector by the Prophesee protocol (COCO AP)."""
+    from leod.stages.evaluate import evaluate as run
+
+    chosen = _settings(EvaluateSettings, settings, study, overrides, EvaluateSettings.from_study)
+    used = _hardware(hardware, threads, study, overrides)
+    run(checkpoint, sequences, output, chosen, split=split, variant=variant, hardware=used)
+
+
+@app.command(rich_help_panel=STAGES)
+def summarise(
+    entries: Annotated[Path, typer.Option("--entries", help="JSON list of the study's evaluations.")],
+    output: Annotated[Path, typer.Option("--output", help="CSV file, one row per evaluation.")],
+    table: Annotated[Path, typer.Option("--table", help="Readable table (Markdown).")],
+) -> None:
+    """Say in one table whether self-training helped."""
+    from leod.stages.summarise import read_entries
+    from leod.stages.summarise import summarise as run
+
+    run(read_entries(entries), output, table)
+
+
+def main() -> None:
+    """Run the command line; errors that users can mend are printed without a traceback."""
+    try:
+        app()
+    except LeodError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

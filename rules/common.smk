@@ -1,0 +1,154 @@
+# Configuration → typed study, paths, settings of each stage. No rule computes anything itself.
+import shlex
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from leod.config.experiments import Experiment, study_experiments
+from leod.config.load import resolve_study
+from leod.config.stages import (
+    EvaluateSettings,
+    GenerateSettings,
+    PreprocessSettings,
+    QualitySettings,
+    SimulateSettings,
+    SubsampleSettings,
+    TrackFilterSettings,
+    TrainSettings,
+)
+from leod.errors import LeodError
+
+
+def nulls(value):
+    """`snakemake --config key=null` arrives as the text 'null'."""
+    if isinstance(value, dict):
+        return {key: nulls(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [nulls(entry) for entry in value]
+    return None if value == "null" else value
+
+
+def read_study():
+    files = [Path(file) for file in workflow.configfiles]
+    folders = [file.parent for file in files] + [Path(workflow.basedir) / "configs"]
+    source = ", ".join(map(str, files)) or "--config"
+    try:
+        study = resolve_study(nulls(config), folders, source)
+        return study, {entry.name: entry for entry in study_experiments(study)}
+    except LeodError as error:
+        raise WorkflowError(str(error))
+
+
+STUDY, EXPERIMENTS = read_study()
+DATASET = STUDY.dataset
+SPLITS = ("train", "val", "test")
+
+RESULTS = STUDY.results / STUDY.name
+EXPERIMENT = str(RESULTS / "{experiment}")
+ROUND = f"{EXPERIMENT}/round_{{round}}"
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+
+SHARDS = range(STUDY.pseudo_labels.shards)
+MANIFESTS = f"{DATASET.sequences}/manifests" if DATASET.recordings else f"{RESULTS}/data"
+
+
+wildcard_constraints:
+    experiment="|".join(EXPERIMENTS),
+    round=r"\d+",
+    split="|".join(SPLITS),
+    shard=r"\d+",
+    variant="plain|tta|time_reversed",
+
+
+def settings(stage_settings):
+    """The stage's settings as one line of JSON: the parameter that decides whether a result is stale."""
+    return stage_settings.model_dump_json(by_alias=True)
+
+
+def cell(wildcards) -> Experiment:
+    return EXPERIMENTS[wildcards.experiment]
+
+
+def model_of_round(experiment: str, round: int) -> str:
+    return f"{RESULTS}/{experiment}/round_{round}/model.ckpt"
+
+
+def previous_model(wildcards) -> str:
+    return model_of_round(wildcards.experiment, int(wildcards.round) - 1)
+
+
+def previous_detector(wildcards) -> list[str]:
+    """Self-training starts from scratch unless the study says otherwise: only then it depends on the weights."""
+    return [previous_model(wildcards)] if STUDY.self_train.initial_weights == "previous" else []
+
+
+def threads_of_detector() -> int:
+    """CPU threads of a job that runs the detector."""
+    return STUDY.hardware.threads or workflow.cores or 4
+
+
+def gpus() -> int:
+    """GPUs of a training job; inference takes one."""
+    return 0 if STUDY.hardware.accelerator == "cpu" else STUDY.hardware.devices
+
+
+def sequence_manifests(*splits) -> list[str]:
+    """Files that say that the sequences of these splits are complete."""
+    shards = STUDY.preprocess.shards if DATASET.recordings else 1
+    return [f"{MANIFESTS}/{split}-{shard}.json" for split in splits for shard in range(shards)]
+
+
+def recordings_of(wildcards) -> list[str]:
+    """The recordings of a split: a new or changed one makes preprocessing run again."""
+    if DATASET.simulate is not None:
+        return [rules.simulate.output.manifest]
+    folder = Path(DATASET.recordings) / wildcards.split
+    return sorted(str(file) for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+
+
+def subsample_settings(wildcards) -> str:
+    experiment = cell(wildcards)
+    return settings(SubsampleSettings.from_study(STUDY, experiment.budget, experiment.split_offset))
+
+
+def pretrain_settings(wildcards) -> str:
+    return settings(TrainSettings.for_pretraining(STUDY, cell(wildcards).budget))
+
+
+def plan() -> list[dict]:
+    """What the summary is about: each evaluation with its cell of the study."""
+    return [
+        {
+            "experiment": experiment.name,
+            "setting": experiment.budget.setting,
+            "ratio": experiment.budget.ratio,
+            "split_offset": experiment.split_offset,
+            "seed": experiment.seed,
+            "round": round,
+            "variant": variant,
+            "split": STUDY.evaluate.split,
+            "metrics": f"{RESULTS}/{experiment.name}/round_{round}/metrics/{STUDY.evaluate.split}_{variant}.json",
+            "quality": f"{RESULTS}/{experiment.name}/round_{round}/quality.json" if round else None,
+        }
+        for experiment in EXPERIMENTS.values()
+        for round in range(experiment.rounds + 1)
+        for variant in STUDY.evaluate.variants
+    ]
+
+
+def tell_about_missing_data() -> None:
+    """`snakemake -n` works without data; whoever runs for real should know where to put them."""
+    if DATASET.simulate is not None:
+        return
+    folder = DATASET.recordings or DATASET.sequences
+    if not Path(folder).is_dir():
+        kind = "recordings" if DATASET.recordings else "preprocessed sequences"
+        logger.warning(
+            f"Data set '{DATASET.name}': {folder} does not exist yet. Put its {kind} into {folder}/train, /val and /test, "
+            f"or name another folder: dataset: {{base: {DATASET.name}, {kind.split()[-1]}: FOLDER}}"
+        )
+
+
+tell_about_missing_data()

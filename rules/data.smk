@@ -1,0 +1,123 @@
+# Recordings → sequences → kept labels.
+# How a stage uses the machine is no parameter of its result. It is handed over in a file that the stages take as
+# `ancient`: a change of it makes nothing stale.
+rule write_hardware:
+    output:
+        hardware=f"{RESULTS}/hardware.json",
+    log:
+        f"{LOGS}/write_hardware.log",
+    benchmark:
+        f"{BENCHMARKS}/write_hardware.tsv"
+    conda:
+        "../envs/leod.yaml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        content=STUDY.hardware.model_dump(mode="json"),
+    message:
+        "Noting how the study uses the machine"
+    script:
+        "../workflow/scripts/write_json.py"
+
+
+if DATASET.simulate is not None:
+
+    rule simulate:
+        output:
+            manifest=f"{DATASET.recordings}/manifest.json",
+        log:
+            f"{LOGS}/simulate.log",
+        benchmark:
+            f"{BENCHMARKS}/simulate.tsv"
+        conda:
+            "../envs/leod.yaml"
+        threads: workflow.cores or 4
+        resources:
+            mem_mb=2000,
+            runtime=60,
+        params:
+            recordings=DATASET.recordings,
+            settings=settings(SimulateSettings.from_study(STUDY)),
+        message:
+            "Simulating the recordings of data set '{DATASET.name}'"
+        shell:
+            "leod simulate --output {params.recordings:q} --manifest {output.manifest:q}"
+            " --processes {threads} --settings {params.settings:q} > {log:q} 2>&1"
+
+
+if DATASET.recordings:
+
+    rule preprocess:
+        input:
+            recordings_of,
+        output:
+            manifest=f"{MANIFESTS}/{{split}}-{{shard}}.json",
+        log:
+            f"{LOGS}/preprocess/{{split}}-{{shard}}.log",
+        benchmark:
+            f"{BENCHMARKS}/preprocess/{{split}}-{{shard}}.tsv"
+        conda:
+            "../envs/leod.yaml"
+        threads: STUDY.preprocess.processes
+        resources:
+            mem_mb=2000 * STUDY.preprocess.processes,
+            runtime=480,
+        params:
+            recordings=DATASET.recordings,
+            sequences=DATASET.sequences,
+            shards=STUDY.preprocess.shards,
+            settings=settings(PreprocessSettings.from_study(STUDY)),
+        message:
+            "Preprocessing {wildcards.split} recordings (shard {wildcards.shard})"
+        shell:
+            "leod preprocess --recordings {params.recordings:q} --output {params.sequences:q} --split {wildcards.split}"
+            " --manifest {output.manifest:q} --shard {wildcards.shard} --shards {params.shards} --processes {threads}"
+            " --settings {params.settings:q} > {log:q} 2>&1"
+
+else:
+
+    rule check_sequences:
+        output:
+            manifest=f"{MANIFESTS}/{{split}}-{{shard}}.json",
+        log:
+            f"{LOGS}/check_sequences/{{split}}-{{shard}}.log",
+        benchmark:
+            f"{BENCHMARKS}/check_sequences/{{split}}-{{shard}}.tsv"
+        conda:
+            "../envs/leod.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=120,
+        params:
+            sequences=DATASET.sequences,
+            settings=settings(DATASET.sequence_config()),
+        message:
+            "Checking the {wildcards.split} sequences"
+        shell:
+            "leod check-dataset {params.sequences:q} --split {wildcards.split} --output {output.manifest:q}"
+            " --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule subsample_labels:
+    input:
+        sequence_manifests("train"),
+    output:
+        labels=f"{EXPERIMENT}/labels.json",
+    log:
+        f"{LOGS}/{{experiment}}/subsample_labels.log",
+    benchmark:
+        f"{BENCHMARKS}/{{experiment}}/subsample_labels.tsv"
+    conda:
+        "../envs/leod.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        sequences=DATASET.sequences,
+        settings=subsample_settings,
+    message:
+        "Choosing the labels of {wildcards.experiment}"
+    shell:
+        "leod subsample-labels --sequences {params.sequences:q} --output {output.labels:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"

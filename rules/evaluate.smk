@@ -1,0 +1,28 @@
+# Metrics of every detector.
+rule evaluate:
+    input:
+        sequence_manifests(STUDY.evaluate.split),
+        model=f"{ROUND}/model.ckpt",
+        hardware=ancient(rules.write_hardware.output.hardware),
+    output:
+        metrics=f"{ROUND}/metrics/{{split}}_{{variant}}.json",
+    log:
+        f"{LOGS}/{{experiment}}/round_{{round}}/evaluate-{{split}}_{{variant}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/evaluate-{{split}}_{{variant}}.tsv"
+    conda:
+        "../envs/leod.yaml"
+    threads: threads_of_detector()
+    resources:
+        gpu=min(gpus(), 1),
+        mem_mb=8000,
+        runtime=480,
+    params:
+        sequences=DATASET.sequences,
+        settings=settings(EvaluateSettings.from_study(STUDY)),
+    message:
+        "Evaluating {wildcards.experiment}, round {wildcards.round} ({wildcards.variant}, {wildcards.split})"
+    shell:
+        "leod evaluate --checkpoint {input.model:q} --sequences {params.sequences:q} --output {output.metrics:q}"
+        " --split {wildcards.split} --variant {wildcards.variant} --threads {threads} --hardware {input.hardware:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"

@@ -1,0 +1,85 @@
+# Pseudo-labels of round r, made by the detector of round r - 1.
+rule generate_pseudo_labels:
+    input:
+        sequence_manifests("train"),
+        model=previous_model,
+        hardware=ancient(rules.write_hardware.output.hardware),
+        labels=rules.subsample_labels.output.labels,
+    output:
+        predictions=f"{ROUND}/predictions/{{shard}}.h5",
+    log:
+        f"{LOGS}/{{experiment}}/round_{{round}}/generate_pseudo_labels-{{shard}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/generate_pseudo_labels-{{shard}}.tsv"
+    wildcard_constraints:
+        round=r"[1-9]\d*",
+    conda:
+        "../envs/leod.yaml"
+    threads: threads_of_detector()
+    resources:
+        gpu=min(gpus(), 1),
+        mem_mb=16000,
+        runtime=1440,
+    params:
+        sequences=DATASET.sequences,
+        shards=len(SHARDS),
+        settings=settings(GenerateSettings.from_study(STUDY)),
+    message:
+        "Pseudo-labels of {wildcards.experiment}, round {wildcards.round}, shard {wildcards.shard}"
+    shell:
+        "leod generate-pseudo-labels --checkpoint {input.model:q} --sequences {params.sequences:q}"
+        " --labels {input.labels:q} --output {output.predictions:q} --shard {wildcards.shard} --shards {params.shards}"
+        " --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule track_filter:
+    input:
+        predictions=expand(rules.generate_pseudo_labels.output.predictions, shard=SHARDS, allow_missing=True),
+        labels=rules.subsample_labels.output.labels,
+    output:
+        dataset=directory(f"{ROUND}/dataset"),
+        manifest=f"{ROUND}/dataset.json",
+    log:
+        f"{LOGS}/{{experiment}}/round_{{round}}/track_filter.log",
+    benchmark:
+        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/track_filter.tsv"
+    conda:
+        "../envs/leod.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        sequences=DATASET.sequences,
+        settings=settings(TrackFilterSettings.from_study(STUDY)),
+    message:
+        "Filtering by tracks: {wildcards.experiment}, round {wildcards.round}"
+    shell:
+        "leod track-filter {input.predictions:q} --sequences {params.sequences:q} --labels {input.labels:q}"
+        " --output {output.dataset:q} --manifest {output.manifest:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule validate_quality:
+    input:
+        predictions=rules.track_filter.input.predictions,
+        labels=rules.subsample_labels.output.labels,
+        dataset=rules.track_filter.output.dataset,
+        manifest=rules.track_filter.output.manifest,
+    output:
+        quality=f"{ROUND}/quality.json",
+    log:
+        f"{LOGS}/{{experiment}}/round_{{round}}/validate_quality.log",
+    benchmark:
+        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/validate_quality.tsv"
+    conda:
+        "../envs/leod.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        sequences=DATASET.sequences,
+        settings=settings(QualitySettings.from_study(STUDY)),
+    message:
+        "Quality of the pseudo-labels: {wildcards.experiment}, round {wildcards.round}"
+    shell:
+        "leod validate-quality {input.predictions:q} --dataset {input.dataset:q} --sequences {params.sequences:q}"
+        " --labels {input.labels:q} --output {output.quality:q} --settings {params.settings:q} > {log:q} 2>&1"

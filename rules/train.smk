@@ -1,0 +1,71 @@
+# Detectors: pretraining (round 0) and self-training (round 1, 2, …).
+rule pretrain:
+    input:
+        sequence_manifests("train", "val"),
+        labels=rules.subsample_labels.output.labels,
+        hardware=ancient(rules.write_hardware.output.hardware),
+    output:
+        model=f"{EXPERIMENT}/round_0/model.ckpt",
+        curves=f"{EXPERIMENT}/round_0/training.csv",
+        record=f"{EXPERIMENT}/round_0/training.json",
+    log:
+        f"{LOGS}/{{experiment}}/round_0/pretrain.log",
+    benchmark:
+        f"{BENCHMARKS}/{{experiment}}/round_0/pretrain.tsv"
+    conda:
+        "../envs/leod.yaml"
+    threads: threads_of_detector()
+    resources:
+        gpu=gpus(),
+        tasks=STUDY.hardware.devices,
+        mem_mb=16000,
+        runtime=4320,
+    params:
+        sequences=DATASET.sequences,
+        folder=subpath(output.model, parent=True),
+        seed=lambda wildcards: cell(wildcards).seed,
+        settings=pretrain_settings,
+    message:
+        "Pretraining {wildcards.experiment}"
+    shell:
+        "leod pretrain --sequences {params.sequences:q} --labels {input.labels:q} --output {params.folder:q}"
+        " --seed {params.seed} --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule self_train:
+    input:
+        sequence_manifests("train", "val"),
+        manifest=f"{ROUND}/dataset.json",
+        previous=previous_detector,
+        hardware=ancient(rules.write_hardware.output.hardware),
+    output:
+        model=f"{ROUND}/model.ckpt",
+        curves=f"{ROUND}/training.csv",
+        record=f"{ROUND}/training.json",
+    log:
+        f"{LOGS}/{{experiment}}/round_{{round}}/self_train.log",
+    benchmark:
+        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/self_train.tsv"
+    wildcard_constraints:
+        round=r"[1-9]\d*",
+    conda:
+        "../envs/leod.yaml"
+    threads: threads_of_detector()
+    resources:
+        gpu=gpus(),
+        tasks=STUDY.hardware.devices,
+        mem_mb=16000,
+        runtime=4320,
+    params:
+        dataset=lambda wildcards, input: Path(input.manifest).with_suffix(""),
+        sequences=DATASET.sequences,
+        folder=subpath(output.model, parent=True),
+        previous=lambda wildcards, input: " ".join(f"--previous {shlex.quote(file)}" for file in input.previous),
+        seed=lambda wildcards: cell(wildcards).seed,
+        settings=settings(TrainSettings.for_self_training(STUDY)),
+    message:
+        "Self-training {wildcards.experiment}, round {wildcards.round}"
+    shell:
+        "leod self-train --dataset {params.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
+        " {params.previous} --seed {params.seed} --threads {threads} --hardware {input.hardware:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"
