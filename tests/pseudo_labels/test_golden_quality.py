@@ -1,0 +1,76 @@
+"""Quality measures against the published code."""
+
+import json
+
+import numpy as np
+import pytest
+
+from leod.labels.boxes import from_label_rows
+from leod.pseudo_labels.quality import QualityTally, scores_and_ious
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    arrays = np.load(golden_dir / "quality.npz", allow_pickle=False)
+    return arrays, json.loads((golden_dir / "quality.json").read_text())
+
+
+def class_names(expected):
+    names = [key.removeprefix("ssod/true_ious_") for key in expected["get_scores_ious"] if "true_ious_" in key]
+    return tuple(name for name in names if name != "all")
+
+
+def load_case(arrays, case):
+    mask = arrays[f"{case}/pred_mask"]
+    found = []
+    for kind in ("gt", "pred"):
+        boxes = from_label_rows(arrays[f"{case}/{kind}"])
+        frames = np.repeat(np.arange(len(mask)), arrays[f"{case}/{kind}_count"])
+        found += [boxes[mask[frames]], frames[mask[frames]]]
+    return found
+
+
+def test_precision_and_recall_equal_the_published_code(golden):
+    arrays, expected = golden
+    for case in expected:
+        classes = class_names(expected[case])
+        tally = QualityTally(classes)
+        tally.add(*load_case(arrays, case))
+        summary = tally.summary()
+        reference = expected[case]["evaluate_label"]
+        for name in classes:
+            found = summary[name]
+            assert found["frames"] == reference.get(f"num_{name}", 0)
+            if not found["frames"]:
+                continue
+            for threshold in (25, 50, 75):
+                for ours, theirs in (("recall", "AR"), ("precision", "AP")):
+                    value = reference[f"ssod/teacher_{theirs}@{threshold}_{name}"]
+                    assert found[f"{ours}_{threshold}"] == pytest.approx(value, abs=1e-5), (case, name, ours)
+            assert found["ground_truth_boxes_per_frame"] == pytest.approx(reference[f"ssod/gt_num_{name}"])
+            assert found["pseudo_boxes_per_frame"] == pytest.approx(reference[f"ssod/pred_num_{name}"])
+
+
+def test_splitting_into_sequences_does_not_change_the_average(golden):
+    arrays, expected = golden
+    for case in expected:
+        classes = class_names(expected[case])
+        truth, truth_frames, pseudo, pseudo_frames = load_case(arrays, case)
+        whole, parts = QualityTally(classes), QualityTally(classes)
+        whole.add(truth, truth_frames, pseudo, pseudo_frames)
+        for low, high in ((0, 7), (7, 30)):
+            a, b = (truth_frames >= low) & (truth_frames < high), (pseudo_frames >= low) & (pseudo_frames < high)
+            parts.add(truth[a], truth_frames[a], pseudo[b], pseudo_frames[b])
+        for name, values in whole.summary().items():
+            assert parts.summary()[name] == pytest.approx(values)
+
+
+def test_scores_and_ious_equal_the_published_code(golden):
+    arrays, expected = golden
+    for case in expected:
+        reference = expected[case]["get_scores_ious"]
+        classes = class_names(expected[case])
+        for name, (boxes, ious) in scores_and_ious(*load_case(arrays, case), classes).items():
+            np.testing.assert_allclose(ious, reference[f"ssod/true_ious_{name}"], rtol=0, atol=1e-4)
+            np.testing.assert_allclose(boxes["class_confidence"], reference[f"ssod/cls_scores_{name}"], atol=1e-6)
+            np.testing.assert_allclose(boxes["objectness"], reference[f"ssod/obj_scores_{name}"], atol=1e-6)
