@@ -1,0 +1,1 @@
+"""The detector: backbone, neck, head, assignment and loss, post-processing, checkpoints, published weights."""

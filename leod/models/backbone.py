@@ -1,0 +1,245 @@
+"""Recurrent MaxViT backbone of RVT.
+
+Source: Gehrig & Scaramuzza, "Recurrent Vision Transformers for Object Detection with Event Cameras", CVPR 2023; public
+repository uzh-rpg/RVT. Four stages. Each halves the resolution (the first one quarters it), attends inside windows and
+over a grid (MaxViT, Tu et al., ECCV 2022) and ends in an LSTM whose gates are a 1x1 convolution. Only the LSTM looks
+back in time, so everything before it runs on all frames of a sequence at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from timm.models.maxxvit import MaxxVitTransformerCfg, PartitionAttentionCl
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from leod.models.states import LstmState
+
+STEM_STRIDE = 4
+NORM_EPSILON = 1e-5
+
+
+class OverlappingDownsample(nn.Module):
+    """Strided convolution with overlapping windows, then layer normalisation over the channels.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Factor by which height and width shrink; must divide both.
+        kernel_size: Odd size of the convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
+        )
+        self.norm = nn.LayerNorm(out_channels, eps=NORM_EPSILON)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map float [N, C, H, W] to float [N, H/stride, W/stride, C'] (channels last)."""
+        return self.norm(self.conv(maps).permute(0, 2, 3, 1))
+
+
+class AttentionPair(nn.Module):
+    """Window attention, then grid attention, each followed by an MLP; channels last.
+
+    timm's MaxViT block does the work: heads laid out as [q|k|v] one after another, no positional bias, exact GELU.
+
+    Args:
+        dim: Channels.
+        dim_head: Channels of one head.
+        partition_size: (height, width) of a window and number of grid cells, in feature cells.
+        layer_scale: Initial LayerScale; None leaves it out.
+        input_is_normed: Skip the very first normalisation because the caller has just normalised.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        dim_head: int,
+        partition_size: tuple[int, int],
+        layer_scale: float | None,
+        input_is_normed: bool,
+    ) -> None:
+        super().__init__()
+        settings = MaxxVitTransformerCfg(
+            dim_head=dim_head,
+            head_first=True,
+            expand_ratio=4.0,
+            rel_pos_type="",
+            window_size=partition_size,
+            grid_size=partition_size,
+            init_values=layer_scale,
+            act_layer="gelu",
+            norm_layer_cl="layernorm",
+            norm_eps=NORM_EPSILON,
+        )
+        self.window = PartitionAttentionCl(dim, partition_type="block", cfg=settings)
+        self.grid = PartitionAttentionCl(dim, partition_type="grid", cfg=settings)
+        if input_is_normed:
+            self.window.norm1 = nn.Identity()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map float [N, H, W, C] to the same shape; H and W must be multiples of the partition size."""
+        return self.grid(self.window(maps))
+
+
+class PointwiseLstm(nn.Module):
+    """LSTM over time at every pixel: the gates are a 1x1 convolution of input and hidden state.
+
+    Args:
+        dim: Channels of input, hidden and cell state.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.gates = nn.Conv2d(2 * dim, 4 * dim, kernel_size=1)
+
+    def forward(self, maps: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:
+        """Run over time.
+
+        Args:
+            maps: float [T, B, H, W, C], channels last.
+            state: (hidden, cell), each [B, C, H, W]; None means zeros.
+
+        Returns:
+            Hidden states of all steps, [T, B, C, H, W], and the last (hidden, cell).
+        """
+        if state is None:
+            zeros = maps.new_zeros(maps.shape[1:])
+            hidden, cell = zeros, zeros
+        else:
+            hidden, cell = (tensor.permute(0, 2, 3, 1) for tensor in state)
+        weight_input, weight_hidden = self.gates.weight.flatten(1).split(self.dim, dim=1)
+        # The input's share of the gates needs no history: one large product instead of T small ones.
+        from_input = nn.functional.linear(maps, weight_input, self.gates.bias)
+        outputs = []
+        for step in from_input:
+            mixed = step + nn.functional.linear(hidden, weight_hidden)
+            forget_gate, input_gate, output_gate = mixed[..., : 3 * self.dim].sigmoid().chunk(3, dim=-1)
+            cell = forget_gate * cell + input_gate * mixed[..., 3 * self.dim :].tanh()
+            hidden = output_gate * cell.tanh()
+            outputs.append(hidden)
+        return torch.stack(outputs).permute(0, 1, 4, 2, 3), (hidden.permute(0, 3, 1, 2), cell.permute(0, 3, 1, 2))
+
+
+class RecurrentStage(nn.Module):
+    """One stage: down-sampling, attention blocks, LSTM.
+
+    Args:
+        in_channels: Channels of the input.
+        dim: Channels of the stage.
+        blocks: Number of attention pairs.
+        stride: Factor by which height and width shrink.
+        kernel_size: Size of the down-sampling convolution.
+        dim_head: Channels of one attention head.
+        partition_size: Attention window in feature cells.
+        layer_scale: Initial LayerScale; None leaves it out.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int,
+        blocks: int,
+        stride: int,
+        kernel_size: int,
+        dim_head: int,
+        partition_size: tuple[int, int],
+        layer_scale: float | None,
+    ) -> None:
+        super().__init__()
+        self.downsample = OverlappingDownsample(in_channels, dim, stride, kernel_size)
+        self.blocks = nn.ModuleList(
+            AttentionPair(dim, dim_head, partition_size, layer_scale, input_is_normed=index == 0)
+            for index in range(blocks)
+        )
+        self.lstm = PointwiseLstm(dim)
+        self.gradient_checkpointing = False
+
+    def _spatial(self, maps: Tensor) -> Tensor:
+        maps = self.downsample(maps)
+        for block in self.blocks:
+            maps = block(maps)
+        return maps
+
+    def forward(self, maps: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:
+        """Run the stage on T consecutive frames of B sequences.
+
+        Args:
+            maps: float [T, B, C, H, W].
+            state: (hidden, cell) after the frame before, each [B, C', H', W']; None means zeros.
+
+        Returns:
+            Hidden states [T, B, C', H', W'] and the last (hidden, cell).
+        """
+        frames = maps.flatten(0, 1)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            spatial = checkpoint(self._spatial, frames, use_reentrant=False)
+        else:
+            spatial = self._spatial(frames)
+        return self.lstm(spatial.unflatten(0, maps.shape[:2]), state)
+
+
+class RecurrentMaxVit(nn.Module):
+    """The four recurrent stages.
+
+    Args:
+        in_channels: Channels of a frame.
+        stage_dims: Channels of the stages.
+        blocks_per_stage: Attention pairs of the stages.
+        dim_head: Channels of one attention head.
+        partition_size: Attention window in feature cells, equal in every stage.
+        layer_scale: Initial LayerScale; None leaves it out.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        stage_dims: Sequence[int],
+        blocks_per_stage: Sequence[int],
+        dim_head: int,
+        partition_size: tuple[int, int],
+        layer_scale: float | None,
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for index, (dim, blocks) in enumerate(zip(stage_dims, blocks_per_stage, strict=True)):
+            self.stages.append(
+                RecurrentStage(
+                    in_channels=in_channels,
+                    dim=dim,
+                    blocks=blocks,
+                    stride=STEM_STRIDE if index == 0 else 2,
+                    kernel_size=7 if index == 0 else 3,
+                    dim_head=dim_head,
+                    partition_size=partition_size,
+                    layer_scale=layer_scale,
+                )
+            )
+            in_channels = dim
+
+    def forward(
+        self, frames: Tensor, states: Sequence[LstmState] | None = None
+    ) -> tuple[tuple[Tensor, ...], list[LstmState]]:
+        """Extract features of T consecutive frames of B sequences.
+
+        Args:
+            frames: float [T, B, C, H, W], H and W multiples of 32 times the partition's.
+            states: What the previous call returned; None means zeros.
+
+        Returns:
+            The hidden states of every stage (strides 4, 8, 16, 32), [T, B, C_s, H_s, W_s], and the states after the
+            last frame.
+        """
+        features, new_states = [], []
+        maps = frames
+        for index, stage in enumerate(self.stages):
+            maps, state = stage(maps, None if states is None else states[index])
+            features.append(maps)
+            new_states.append(state)
+        return tuple(features), new_states

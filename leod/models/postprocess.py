@@ -1,0 +1,39 @@
+"""From prediction rows to detections: score threshold and class-wise non-maximum suppression."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+
+@torch.no_grad()
+def postprocess(predictions: Tensor, confidence_threshold: float, nms_threshold: float) -> list[Tensor]:
+    """Select the detections of every image (golden semantics: section 3).
+
+    Args:
+        predictions: float [B, N, 5+C] prediction rows: cx, cy, w, h in pixels, objectness, class probabilities;
+            they are not changed.
+        confidence_threshold: Least objectness times probability of the likeliest class.
+        nms_threshold: IoU above which the weaker of two boxes of a class is suppressed.
+
+    Returns:
+        Per image float32 [n, 7] detection rows: x1, y1, x2, y2 in pixels, objectness, class_confidence, class_id;
+        sorted by objectness times class_confidence, descending; n may be 0.
+    """
+    predictions = predictions.float()
+    centre, half_size = predictions[..., :2], predictions[..., 2:4] / 2
+    class_confidence, class_id = predictions[..., 5:].max(dim=-1, keepdim=True)
+    objectness = predictions[..., 4:5]
+    rows = torch.cat(
+        (centre - half_size, centre + half_size, objectness, class_confidence, class_id.to(predictions.dtype)), dim=-1
+    )
+    scores = (objectness * class_confidence).squeeze(-1)
+    # Boxes whose size overflowed would turn the offsets of the class-wise suppression into NaN for the others.
+    keep = (scores >= confidence_threshold) & rows.isfinite().all(dim=-1)
+    detections = []
+    for image_rows, image_scores, image_keep in zip(rows, scores, keep, strict=True):
+        image_rows, image_scores = image_rows[image_keep], image_scores[image_keep]
+        chosen = batched_nms(image_rows[:, :4], image_scores, image_rows[:, 6], nms_threshold)
+        detections.append(image_rows[chosen])
+    return detections
