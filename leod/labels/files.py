@@ -27,13 +27,11 @@ from leod.config.schema import SensorSize
 from leod.errors import DataError
 from leod.files import atomic_file
 from leod.labels import boxes
+from leod.labels.conversion import convert_rows
 from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-_TIME_SPELLINGS = ("t", "ts")
-_FLOAT_FIELDS = ("x", "y", "w", "h", "class_confidence", "objectness")
 
 
 # ------------------------------------------------------------------------------------------------------- paths
@@ -175,43 +173,7 @@ def convert_labels(path: Path, labels: np.ndarray, class_count: int | None = Non
     Raises:
         DataError: Fields are missing or not numbers, or a row holds impossible values.
     """
-    names = labels.dtype.names or ()
-    time_field = next((name for name in _TIME_SPELLINGS if name in names), None)
-    missing = [name for name in ("x", "y", "w", "h", "class_id", "class_confidence") if name not in names]
-    if time_field is None:
-        missing.insert(0, "t")
-    if labels.ndim != 1 or missing:
-        raise DataError(
-            path,
-            f"'labels' must be a one-dimensional structured array with the fields t (or ts), x, y, w, h, class_id, "
-            f"class_confidence [, objectness, track_id]; it has shape {labels.shape} and the fields {list(names)}"
-            + (f", so {missing} are missing." if names else "."),
-        )
-    converted = np.zeros(len(labels), LABEL_DTYPE)
-    sources = {name: name for name in LABEL_DTYPE.names} | {"t": time_field}
-    if "objectness" not in names:
-        sources["objectness"] = "class_confidence"
-    for target, source in sources.items():
-        values = labels[source]
-        if values.ndim != 1 or values.dtype.kind not in "iuf":
-            raise DataError(path, f"field {source!r} must be a number per row; it is of type {values.dtype}.")
-        # NaN compares false, so it is among the wrong rows here.
-        valid = np.abs(values) <= (1e18 if target == "t" else 1e9)
-        if target in ("t", "class_id"):
-            valid &= (values >= 0) & (values == np.floor(values))
-        elif target in ("w", "h"):
-            valid &= values >= 0
-        if not valid.all():
-            row = _first_row(~valid)
-            expected = "a whole number of at least 0" if target in ("t", "class_id") else "a finite number"
-            if target in ("w", "h"):
-                expected += " of at least 0"
-            raise DataError(
-                path,
-                f"row {row}: {source} is {values[row]}, expected {expected} ({int((~valid).sum())} such rows). "
-                "The file is damaged; make it again.",
-            )
-        converted[target] = values
+    converted = convert_rows(path, labels, LABEL_DTYPE, {"objectness": "class_confidence"})
     if class_count is not None:
         check_class_ids(path, converted["class_id"], class_count)
     return converted
