@@ -110,6 +110,7 @@ class TrackFilterResult:
         inpainted: `LABEL_DTYPE` [m], boxes to add: t = 0, scores 0, class 1024; sorted by frame, inside a frame in the
             order in which their tracks ended.
         inpainted_frame_indices: int64 [m], their frames.
+        inpainted_class_ids: int64 [m], the classes of their tracks; the boxes themselves are ignored.
         forward: Tracks found walking forwards; None when the filter is switched off.
         backward: Tracks found walking backwards; None unless asked for.
     """
@@ -117,8 +118,29 @@ class TrackFilterResult:
     ignored: npt.NDArray[np.bool_]
     inpainted: np.ndarray
     inpainted_frame_indices: npt.NDArray[np.int64]
+    inpainted_class_ids: npt.NDArray[np.int64]
     forward: TrackPass | None = None
     backward: TrackPass | None = None
+
+    def apply(
+        self, boxes: np.ndarray, frame_indices: npt.NDArray[np.int64]
+    ) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
+        """Carry the verdict out.
+
+        Args:
+            boxes: `LABEL_DTYPE` [n], the boxes that were judged, in the same order.
+            frame_indices: int64 [n], their frames.
+
+        Returns:
+            `LABEL_DTYPE` [n + m] and int64 [n + m], sorted by frame; inside a frame the given boxes in their order,
+            then the inpainted ones.
+        """
+        judged = boxes.copy()
+        judged["class_id"][self.ignored] = IGNORED_CLASS_ID
+        all_boxes = np.concatenate([judged, self.inpainted])
+        all_frames = np.concatenate([frame_indices, self.inpainted_frame_indices])
+        order = np.argsort(all_frames, kind="stable")
+        return all_boxes[order], all_frames[order]
 
 
 @numba.njit(cache=True)
@@ -382,8 +404,8 @@ def _track(
 
 def _inpainted(
     tracks: np.ndarray, misses: np.ndarray, min_track_length: int
-) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
-    """Boxes and frames of the gaps of all tracks that are not short."""
+) -> tuple[np.ndarray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Boxes, frames and classes of the gaps of all tracks that are not short."""
     short = tracks["done"] & ~tracks["is_ground_truth"] & (tracks["hits"] < min_track_length)
     misses = misses[misses["confirmed"] & ~short[misses["track"]]]
     misses = misses[np.lexsort((tracks["end_order"][misses["track"]], misses["frame"]))]
@@ -393,7 +415,7 @@ def _inpainted(
     boxes["w"] = misses["w"]
     boxes["h"] = misses["h"]
     boxes["class_id"] = IGNORED_CLASS_ID
-    return boxes, misses["frame"].copy()
+    return boxes, misses["frame"].copy(), tracks["class_id"][misses["track"]]
 
 
 def filter_tracks(
@@ -422,7 +444,7 @@ def filter_tracks(
         raise ValueError(f"{len(boxes)} boxes but {len(frame_indices)} frame indices")
     if len(frame_indices) and (frame_indices[0] < 0 or (np.diff(frame_indices) < 0).any()):
         raise ValueError("frame indices must be at least 0 and sorted")
-    nothing = np.zeros(0, LABEL_DTYPE), np.zeros(0, np.int64)
+    nothing = np.zeros(0, LABEL_DTYPE), np.zeros(0, np.int64), np.zeros(0, np.int64)
     if not settings.enabled or len(boxes) == 0:
         return TrackFilterResult(np.zeros(len(boxes), bool), *nothing)
 

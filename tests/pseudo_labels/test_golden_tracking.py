@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leod.config.schema import TrackFilterConfig
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
+from leod.labels.boxes import from_label_rows
 from leod.pseudo_labels.tracking import filter_tracks
 
 MODES = [
@@ -15,16 +15,9 @@ MODES = [
 ]
 
 
-def to_structured(rows):
-    boxes = np.zeros(len(rows), LABEL_DTYPE)
-    for column, name in enumerate(LABEL_DTYPE.names):
-        boxes[name] = rows[:, column]
-    return boxes
-
-
 def load_sequence(golden, name):
     prefix = f"{name}/" if name else ""
-    boxes = to_structured(golden[prefix + "in_labels"])
+    boxes = from_label_rows(golden[prefix + "in_labels"])
     frames = np.repeat(golden[prefix + "in_frame_idx"], golden[prefix + "in_count"]).astype(np.int64)
     return boxes, frames, tuple(int(size) for size in golden[prefix + "img_hw"])
 
@@ -41,7 +34,7 @@ def test_ignored_and_inpainted_boxes_equal_the_published_code(golden, mode, dire
         result = filter_tracks(*load_sequence(golden, name), settings)
         np.testing.assert_array_equal(result.ignored, golden[f"{name}/{mode}/ignored"], err_msg=name)
         if inpaint:
-            expected = to_structured(golden[f"{name}/{mode}/inpaint_box"])
+            expected = from_label_rows(golden[f"{name}/{mode}/inpaint_box"])
             frames = golden[f"{name}/{mode}/inpaint_frame_idx"]
             np.testing.assert_array_equal(result.inpainted_frame_indices, frames, err_msg=name)
             np.testing.assert_array_equal(result.inpainted["class_id"], expected["class_id"], err_msg=name)
@@ -81,11 +74,8 @@ def test_long_sequence_equals_the_published_code(golden_dir):
 
 
 def check_output(boxes, frames, result, golden, prefix):
-    class_ids = np.where(result.ignored, IGNORED_CLASS_ID, boxes["class_id"])
-    class_ids = np.concatenate([class_ids, result.inpainted["class_id"]])
-    all_frames = np.concatenate([frames, result.inpainted_frame_indices])
-    order = np.argsort(all_frames, kind="stable")
+    all_boxes, all_frames = result.apply(boxes, frames)
     frame_indices, counts = np.unique(all_frames, return_counts=True)
-    np.testing.assert_array_equal(class_ids[order], golden[prefix + "out_class_id"])
+    np.testing.assert_array_equal(all_boxes["class_id"], golden[prefix + "out_class_id"])
     np.testing.assert_array_equal(frame_indices, golden[prefix + "out_frame_idx"])
     np.testing.assert_array_equal(counts, golden[prefix + "out_count"])
