@@ -1,0 +1,81 @@
+"""From planned samples to a batch of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+
+import numpy as np
+import torch
+
+from leod.data.augmentation import augment
+from leod.data.batch import Batch
+from leod.data.plan import PlannedSample
+from leod.data.sequence import Sequence
+from leod.labels import boxes
+from leod.labels.dtypes import LABEL_DTYPE
+
+
+def shown_labels(sequence: Sequence, kept: np.ndarray, label_frames: np.ndarray) -> np.ndarray:
+    """Collect the kept labels that a sample shows.
+
+    Args:
+        sequence: Where the sample comes from.
+        kept: bool [K], labelled frames that may be learned from.
+        label_frames: int64 [L], frame whose label belongs to each step, -1 = none.
+
+    Returns:
+        `LABEL_DTYPE` rows in frame pixels; ``t`` is the step that they belong to.
+    """
+    labelled_frames = sequence.labelled_frames
+    candidates = np.searchsorted(labelled_frames, label_frames)
+    rows = []
+    for step, (k, frame) in enumerate(zip(candidates.tolist(), label_frames.tolist(), strict=True)):
+        if k < len(labelled_frames) and labelled_frames[k] == frame and kept[k]:
+            rows.append(sequence.frame_labels(k).copy())
+            rows[-1]["t"] = step
+    return np.concatenate([np.zeros(0, LABEL_DTYPE), *rows])
+
+
+def load_batch(
+    samples: SequenceOf[PlannedSample],
+    sequences: SequenceOf[Sequence],
+    kept: SequenceOf[np.ndarray],
+    length: int,
+    time_reversal_label_offset: int,
+) -> Batch:
+    """Read, augment and stack samples.
+
+    A labelled frame whose boxes all left the view by augmentation counts as not labelled, as published.
+
+    Args:
+        samples: What to read, one for each slot.
+        sequences: Training sequences.
+        kept: bool [K] for each sequence, labelled frames that may be learned from.
+        length: Frames L of a sample.
+        time_reversal_label_offset: See `Window.label_frames`.
+    """
+    first = sequences[0]
+    frames = np.zeros((length, len(samples), *first.frame_shape), dtype=first.frame_dtype)
+    frame_indices = np.empty((length, len(samples)), dtype=np.int64)
+    rows: list[list[np.ndarray]] = [[] for _ in range(length)]
+    for slot, sample in enumerate(samples):
+        sequence, window = sequences[sample.sequence], sample.window
+        label_frames = window.label_frames(length, time_reversal_label_offset)
+        labels = shown_labels(sequence, kept[sample.sequence], label_frames)
+        read = sequence.read_frames(window.start, window.stop)
+        if window.time_reversed:
+            # Reversing the channels swaps the polarities and the time bins of a histogram.
+            read = read[::-1, ::-1]
+        labels = augment(sample.augmentation, read, labels, out=frames[: len(read), slot])
+        frame_indices[:, slot] = window.frame_indices(length)
+        for step in range(length):
+            rows[step].append(boxes.to_yolox(labels[labels["t"] == step]))
+    targets = boxes.pad_rows([frame for step_rows in rows for frame in step_rows], minimum_rows=1)
+    return Batch(
+        frames=torch.from_numpy(frames),
+        is_first=torch.tensor([sample.is_first for sample in samples]),
+        targets=torch.from_numpy(targets.reshape(length, len(samples), *targets.shape[1:])),
+        labelled=torch.tensor([[len(frame) > 0 for frame in step_rows] for step_rows in rows]),
+        frame_indices=torch.from_numpy(frame_indices),
+        sequence_ids=torch.tensor([sample.sequence for sample in samples]),
+    )
