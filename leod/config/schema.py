@@ -46,17 +46,23 @@ class SimulationConfig(Settings):
     label_rate_hz: PositiveFloat = Field(default=4.0, description="labelled frames per second")
     seed: NonNegativeInt = 0
     contrast_threshold: PositiveFloat = Field(
-        default=0.25, description="change of log intensity that makes an event; varies a little between pixels"
+        default=0.25, description="change of log intensity that makes an event, on average over the pixels"
+    )
+    contrast_variation: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.12, description="standard deviation of the pixels' thresholds relative to contrast_threshold"
+    )
+    refractory_us: NonNegativeInt = Field(
+        default=300, description="microseconds after an event in which its pixel is silent"
     )
     render_rate_hz: PositiveFloat = Field(
-        default=400.0, description="rendered images per second; event times are interpolated between them"
+        default=200.0, description="rendered images per second; event times are interpolated between them"
     )
     noise_rate_hz: Annotated[float, Field(ge=0.0)] = Field(
-        default=0.5, description="background activity, events per pixel and second"
+        default=0.3, description="background activity, events per pixel and second"
     )
     hot_pixel_fraction: Fraction = Field(default=2e-4, description="share of pixels that fire all the time")
-    objects_per_second: PositiveFloat = Field(default=0.8, description="mean rate at which objects enter the scene")
-    pedestrian_fraction: Fraction = Field(default=0.4, description="share of pedestrians among the objects")
+    objects_per_second: PositiveFloat = Field(default=0.5, description="mean rate at which objects enter the scene")
+    pedestrian_fraction: Fraction = Field(default=0.5, description="share of pedestrians among the objects")
     stop_probability: Fraction = Field(default=0.25, description="share of objects that stop for a while")
     ego_motion: Annotated[float, Field(ge=0.0)] = Field(
         default=1.0, description="speed of the background relative to the default; 0 = a parked car"
@@ -89,8 +95,8 @@ class LabelTimesConfig(Settings):
 
     mode: Literal["fixed_step", "median_step", "any"] = Field(
         default="any",
-        description="fixed_step: multiples of step_us (Gen1); median_step: multiples of the median distance between labels "
-        "that come nearest to step_us (1 Mpx); any: every label time, however irregular",
+        description="fixed_step: multiples of step_us; median_step: the multiple of the median distance between labels "
+        "that comes nearest to step_us; any: every label time, however irregular",
     )
     step_us: PositiveInt = Field(default=250_000, description="distance of labelled frames in microseconds")
     first_us: NonNegativeInt = Field(default=100_000, description="labels before this time have too little history")
