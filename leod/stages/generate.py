@@ -1,0 +1,245 @@
+"""Stage `generate_pseudo_labels`: run a detector over all training events and keep the confident boxes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import zipfile
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from leod import __version__
+from leod.config.schema import HardwareConfig
+from leod.config.stages import GenerateSettings
+from leod.data.inference_stream import deal_out
+from leod.data.sequence import Sequence, open_split
+from leod.errors import ConfigError, DataError
+from leod.files import atomic_file, locked, remove_leftovers
+from leod.inference.devices import prepare_for_inference
+from leod.inference.merge import ViewCollector
+from leod.inference.runner import SequenceDetections, detect_sequences
+from leod.inference.views import views_of
+from leod.labels.splits import KeptLabels
+from leod.models.checkpoint import load_detector
+from leod.provenance import Stopwatch
+from leod.pseudo_labels.filtering import ScoreThresholds, select_pseudo_labels
+from leod.pseudo_labels.predictions import SequencePredictions, write_predictions
+
+logger = logging.getLogger(__name__)
+
+
+def generate_pseudo_labels(
+    checkpoint: Path,
+    sequences: Path,
+    labels: Path,
+    output: Path,
+    settings: GenerateSettings,
+    shard: int = 0,
+    shards: int = 1,
+    hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
+) -> None:
+    """Predict boxes on every frame of the train split, before tracking (LEOD paper, Sec. 3.2 and 3.3).
+
+    Each view's detections pass the score thresholds and the box filter in pixels of the (halved) frame. They are then
+    carried back to the true frames, enlarged to the full sensor, and merged. Frames with kept ground truth get no
+    predictions unless ``settings.use_ground_truth`` is False. The sequences are divided among the shards by length:
+    longest first, dealt back and forth.
+
+    A sequence that is done is kept in ``<output>.parts/`` at once, so a run that was killed goes on with the next one.
+
+    Args:
+        checkpoint: The detector, `model.ckpt`.
+        sequences: Folder of the data set.
+        labels: The split of record, `labels.json`.
+        output: HDF5 file to write, see `leod.pseudo_labels.predictions`.
+        settings: Views, thresholds, post-processing.
+        shard: Which share of the sequences, from 0.
+        shards: Number of shares.
+        hardware: How the machine is used.
+
+    Raises:
+        ConfigError: There is no such shard.
+        DataError: Sequences, labels or checkpoint are damaged or do not belong together.
+        ResourceError: Out of memory or disk.
+        LockedError: Another process makes the same shard.
+    """
+    stopwatch = Stopwatch()
+    output = Path(output)
+    if not 0 <= shard < shards:
+        raise ConfigError(f"shard {shard} of {shards} does not exist; shards are counted from 0")
+    kept = KeptLabels.read(labels)
+    train = open_split(sequences, "train", settings.sequence)
+    chosen = [train[position] for position in sorted(deal_out([s.num_frames for s in train], shards)[shard])]
+    forbidden = {sequence.name: _frames_without_predictions(sequence, kept, settings) for sequence in chosen}
+
+    parts_folder = output.with_name(f"{output.name}.parts")
+    with locked(parts_folder):
+        remove_leftovers(parts_folder)
+        parts = _Parts(parts_folder, _fingerprint(checkpoint, settings))
+        remaining = [sequence for sequence in chosen if not parts.holds(sequence, forbidden[sequence.name])]
+        if len(remaining) < len(chosen):
+            logger.info("%d of %d sequences are done already", len(chosen) - len(remaining), len(chosen))
+        if remaining:
+            _detect(checkpoint, remaining, settings, hardware, forbidden, parts)
+        provenance = stopwatch.provenance(
+            "generate_pseudo_labels",
+            settings,
+            {"checkpoint": checkpoint, "sequences": sequences, "labels": labels},
+        )
+        write_predictions(
+            output,
+            (parts.read(sequence) for sequence in chosen),
+            (settings.sequence.sensor.height, settings.sequence.sensor.width),
+            provenance | {"shard": shard, "shards": shards},
+        )
+    shutil.rmtree(parts_folder, ignore_errors=True)
+    logger.info("%s: predictions of %d sequences", output, len(chosen))
+
+
+def _frames_without_predictions(
+    sequence: Sequence, kept: KeptLabels, settings: GenerateSettings
+) -> npt.NDArray[np.int64]:
+    """Frames that get no predictions: those with kept ground truth, and those that are skipped at the start."""
+    skipped = np.arange(min(settings.skip_first_frames, sequence.num_frames), dtype=np.int64)
+    labelled = kept.indices_within(sequence.name, len(sequence.labelled_frames))
+    if not settings.use_ground_truth:
+        return skipped
+    return np.union1d(skipped, sequence.labelled_frames[labelled])
+
+
+def _detect(
+    checkpoint: Path,
+    sequences: SequenceOf[Sequence],
+    settings: GenerateSettings,
+    hardware: HardwareConfig,
+    forbidden: dict[str, npt.NDArray[np.int64]],
+    parts: _Parts,
+) -> None:
+    """Run the detector and keep every sequence's predictions as soon as it is complete."""
+    detector = load_detector(checkpoint, settings.model, settings.sequence)
+    results = detect_sequences(
+        prepare_for_inference(detector, hardware),
+        sequences,
+        settings.detection,
+        views=views_of(settings.views),
+        to_labels=_label_maker(settings),
+        num_workers=hardware.num_workers,
+        description="pseudo-labels",
+    )
+    for name, views in groupby(results, key=lambda result: result.sequence.name):
+        views = list(views)
+        sequence = views[0].sequence
+        parts.write(sequence, forbidden[name], merge_sequence(views, settings, forbidden[name]))
+
+
+def _label_maker(settings: GenerateSettings) -> Callable[[npt.NDArray[np.float32]], np.ndarray]:
+    thresholds = ScoreThresholds.from_settings(settings.score_thresholds, settings.sequence.classes)
+    frame_size = settings.sequence.frame_size
+
+    def to_labels(detections: npt.NDArray[np.float32]) -> np.ndarray:
+        return select_pseudo_labels(detections, frame_size, thresholds, settings.box_filter)[0]
+
+    return to_labels
+
+
+def merge_sequence(
+    views: SequenceOf[SequenceDetections],
+    settings: GenerateSettings,
+    frames_without_predictions: npt.NDArray[np.int64],
+) -> SequencePredictions:
+    """Merge what all views of one sequence show, in pixels of the full sensor.
+
+    Args:
+        views: Pseudo-labels of each view, in pixels of the view's (halved) frames.
+        settings: Post-processing thresholds, frame size, down-sampling.
+        frames_without_predictions: int64 [k], true frames whose boxes are dropped.
+
+    Returns:
+        Predictions sorted by frame; frames that end up without boxes do not occur.
+    """
+    sequence = views[0].sequence
+    collector = ViewCollector(
+        sequence.num_frames,
+        settings.sequence.frame_size,
+        settings.sequence.time_reversal_label_offset,
+        scale=2 if settings.sequence.downsample_by_2 else 1,
+    )
+    for result in views:
+        collector.add(result.boxes, result.frame_indices, result.view)
+    boxes, frames = collector.merged(settings.detection.confidence_threshold, settings.detection.nms_threshold)
+    wanted = ~np.isin(frames, frames_without_predictions)
+    return SequencePredictions(sequence.name, sequence.num_frames, boxes[wanted], frames[wanted])
+
+
+def _fingerprint(checkpoint: Path, settings: GenerateSettings) -> str:
+    """What all parts of a shard depend on: the detector's weights, the settings, the version of this package."""
+    digest = hashlib.sha256()
+    try:
+        with Path(checkpoint).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    except FileNotFoundError:
+        raise DataError(checkpoint, "the checkpoint does not exist. Train the detector first.") from None
+    digest.update(settings.model_dump_json().encode())
+    digest.update(__version__.encode())
+    return digest.hexdigest()
+
+
+class _Parts:
+    """Finished sequences of a shard that is not complete yet, one file each.
+
+    Args:
+        folder: Where they lie.
+        fingerprint: What they depend on; parts with another one are made again.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder = folder
+        self._fingerprint = fingerprint
+
+    def _path(self, sequence: Sequence) -> Path:
+        return self._folder / f"{sequence.name}.npz"
+
+    def _key(self, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> str:
+        return json.dumps([self._fingerprint, sequence.num_frames, forbidden.tolist()])
+
+    def holds(self, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> bool:
+        """Whether the sequence is done, with the same detector, settings and kept labels."""
+        path = self._path(sequence)
+        if not path.exists():
+            return False
+        try:
+            with np.load(path, allow_pickle=False) as part:
+                return str(part["key"]) == self._key(sequence, forbidden)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s is damaged (%s); the sequence is done again", path, error)
+            return False
+
+    def write(self, sequence: Sequence, forbidden: npt.NDArray[np.int64], predictions: SequencePredictions) -> None:
+        """Keep the predictions of one sequence, atomically."""
+        with atomic_file(self._path(sequence)) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                key=np.array(self._key(sequence, forbidden)),
+                boxes=predictions.boxes,
+                frame_indices=predictions.frame_indices,
+            )
+
+    def read(self, sequence: Sequence) -> SequencePredictions:
+        """Read the predictions of one sequence back.
+
+        Raises:
+            DataError: The part is damaged.
+        """
+        path = self._path(sequence)
+        try:
+            with np.load(path, allow_pickle=False) as part:
+                return SequencePredictions(sequence.name, sequence.num_frames, part["boxes"], part["frame_indices"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(path, f"cannot be read ({error}). Delete it and run again.") from error
