@@ -5,6 +5,7 @@ Stages are imported only when their command runs, so that ``leod --help`` answer
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from leod import __version__
-from leod.config.load import load_settings, load_study
+from leod.config.load import load_settings, load_study, study_schema
 from leod.config.schema import HardwareConfig, LabelBudget, Settings, StudyConfig
 from leod.config.stages import (
     EvaluateSettings,
@@ -315,6 +316,12 @@ def summarise(
     from leod.stages.summarise import summarise as run
 
     run(read_entries(entries), output, table)
+
+
+@app.command(rich_help_panel=TOOLS)
+def schema() -> None:
+    """Print the JSON schema of a study file, for editors that check and complete YAML."""
+    typer.echo(json.dumps(study_schema(), indent=2))
 
 
 def main() -> None:

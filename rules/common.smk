@@ -84,6 +84,11 @@ def previous_detector(wildcards) -> list[str]:
     return [previous_model(wildcards)] if STUDY.self_train.initial_weights == "previous" else []
 
 
+def detectors() -> list[str]:
+    """Every detector of the study; as targets, so that a deleted one is made again."""
+    return [model_of_round(entry["experiment"], entry["round"]) for entry in plan()]
+
+
 def threads_of_detector() -> int:
     """CPU threads of a job that runs the detector."""
     return STUDY.hardware.threads or workflow.cores or 4

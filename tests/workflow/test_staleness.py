@@ -1,0 +1,119 @@
+"""What a change makes stale (the table of what each stage depends on), asked of `snakemake -n`."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from conftest import Checkout
+
+
+def set_value(study: dict, key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        # The file shares one block between the two trainings; here each gets its own.
+        study[parent] = copy.deepcopy(study.get(parent, {}))
+        study = study[parent]
+    study[last] = value
+
+
+CASES = {
+    # changed value → (jobs that run again, with their number)
+    "evaluation threshold": ("evaluate.detection", {"confidence_threshold": 0.05}, {"evaluate": 4, "summarise": 1}),
+    "track length reruns no inference of round 1": (
+        "track_filter",
+        {"min_track_length": 4},
+        {
+            "track_filter": 2,
+            "validate_quality": 2,
+            "self_train": 2,
+            "generate_pseudo_labels": 1,
+            "evaluate": 2,
+            "summarise": 1,
+        },
+    ),
+    "self-training rate leaves pretraining alone": (
+        "self_train.learning_rate",
+        1e-4,
+        {
+            "self_train": 2,
+            "generate_pseudo_labels": 1,
+            "track_filter": 1,
+            "validate_quality": 1,
+            "evaluate": 2,
+            "summarise": 1,
+        },
+    ),
+    "score threshold keeps pretraining": (
+        "pseudo_labels.score_thresholds",
+        {"car": 0.9, "pedestrian": 0.9},
+        {
+            "generate_pseudo_labels": 2,
+            "track_filter": 2,
+            "validate_quality": 2,
+            "self_train": 2,
+            "evaluate": 2,
+            "summarise": 1,
+        },
+    ),
+    "use of the machine": ("hardware.num_workers", 0, {}),
+}
+
+
+def test_finished_study_has_nothing_to_do(finished: Checkout) -> None:
+    assert finished.pending() == {}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_changed_setting_reruns_only_what_uses_it(finished: Checkout, case: str) -> None:
+    key, value, expected = CASES[case]
+    set_value(finished.study, key, value)
+    jobs = finished.pending()
+    jobs.pop("write_hardware", None)
+    assert jobs == expected
+
+
+def test_another_seed_leaves_the_first_one_alone(finished: Checkout) -> None:
+    finished.study["seeds"] = [0, 1]
+    assert finished.pending() == {
+        "subsample_labels": 2,
+        "pretrain": 2,
+        "generate_pseudo_labels": 2,
+        "track_filter": 2,
+        "validate_quality": 2,
+        "self_train": 2,
+        "evaluate": 4,
+        "write_plan": 1,
+        "summarise": 1,
+    }
+
+
+def test_removed_detector_is_trained_again_with_what_follows(finished: Checkout) -> None:
+    next((finished.folder / "results" / "quickstart").glob("weakly*/round_2/model.ckpt")).unlink()
+    assert finished.pending() == {"self_train": 1, "evaluate": 1, "summarise": 1}
+
+
+def test_unknown_key_is_an_error_that_names_it(checkout: Checkout) -> None:
+    set_value(checkout.study, "pretrain.step", 3)
+    result = checkout.snakemake("-n", check=False)
+    assert result.returncode != 0
+    message = result.stdout + result.stderr
+    assert "configs/study.yaml" in message
+    assert "unknown key 'pretrain.step' (value 3); did you mean 'steps'?" in message
+
+
+def test_full_size_study_is_planned_in_seconds_without_data(checkout: Checkout) -> None:
+    result = checkout.snakemake("-n", "--configfile", "configs/gen1-weakly-supervised-small.yaml")
+    output = result.stdout + result.stderr
+    assert "data/gen1 does not exist yet. Put its preprocessed sequences into data/gen1/train" in output
+    total = next(int(line.split()[1]) for line in output.splitlines() if line.startswith("total"))
+    assert 100 < total < 3000
+
+
+def test_changed_use_of_the_machine_touches_nothing_when_run(finished: Checkout) -> None:
+    set_value(finished.study, "hardware.num_workers", 0)
+    model = next((finished.folder / "results" / "quickstart").glob("weakly*/round_0/model.ckpt"))
+    before = model.stat().st_mtime_ns
+    finished.snakemake()
+    assert model.stat().st_mtime_ns == before
+    assert finished.pending() == {}
