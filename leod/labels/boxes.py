@@ -109,28 +109,29 @@ def flip_left_right(labels: np.ndarray, size: FrameSize) -> np.ndarray:
 
 
 def scale(labels: np.ndarray, size: FrameSize, factor: float) -> np.ndarray:
-    """Scale the frame and its boxes.
+    """Scale the frame and its boxes, as `scale_all` does, and drop boxes that have lost their area."""
+    return labels.copy() if factor == 1 else remove_flat(scale_all(labels, size, factor))
 
-    Right and bottom edges are clamped to the new size - 1, left and top are not; boxes that lose their area are
-    dropped. The new frame size is ``(factor * height, factor * width)``.
+
+def scale_all(labels: np.ndarray, size: FrameSize, factor: float) -> np.ndarray:
+    """Scale the frame and its boxes; every box stays, flat ones too.
+
+    Right and bottom edges are clamped to the new size - 1, left and top are not. The new frame size is
+    ``(factor * height, factor * width)``.
 
     Args:
         labels: Boxes in a frame of ``size``.
         size: (height, width) before scaling.
-        factor: Positive; 1 changes nothing.
+        factor: Positive.
     """
-    if factor == 1:
-        return labels.copy()
     height, width = size
     left, top, right, bottom = _corners(labels)
-    return remove_flat(
-        _with_corners(
-            labels,
-            left * factor,
-            top * factor,
-            np.minimum(right * factor, factor * width - 1),
-            np.minimum(bottom * factor, factor * height - 1),
-        )
+    return _with_corners(
+        labels,
+        left * factor,
+        top * factor,
+        np.minimum(right * factor, factor * width - 1),
+        np.minimum(bottom * factor, factor * height - 1),
     )
 
 

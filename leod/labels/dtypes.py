@@ -36,6 +36,7 @@ RECORDING_BOX_DTYPE = np.dtype(
         ("class_id", "<u4"),
         ("track_id", "<u4"),
         ("class_confidence", "<f4"),
-    ]
+    ],
+    align=True,
 )
 """One box of a recording's `_bbox.npy`: 40 bytes."""

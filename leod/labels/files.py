@@ -147,9 +147,10 @@ class SequenceLabels:
             )
         if not downsample_by_2:
             return SequenceLabels(clamped, self.first_label_index)
-        return SequenceLabels.from_frames(
-            [boxes.halve(SequenceLabels(clamped, self.first_label_index).frame(k), size) for k in range(len(self))]
-        )
+        halved = boxes.scale_all(clamped, size, 0.5)
+        kept = boxes.has_area(halved)
+        kept_before = np.concatenate([[0], np.cumsum(kept)])
+        return SequenceLabels(halved[kept], kept_before[self.first_label_index])
 
 
 def _first_row(wrong: np.ndarray) -> int:
