@@ -1,0 +1,269 @@
+"""Stage `validate_quality`: pseudo-labels against the ground truth that training never saw."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leod.config.schema import SequenceConfig
+from leod.config.stages import QualitySettings
+from leod.errors import DataError
+from leod.evaluation.coco import compute_precision, no_detection_metrics
+from leod.events.representations import representation_name
+from leod.files import write_json
+from leod.labels.boxes import clamp, has_area, is_ignored, is_pseudo_label
+from leod.labels.dtypes import LABEL_DTYPE
+from leod.labels.files import label_file, list_sequences, read_labelled_frames
+from leod.labels.splits import KeptLabels
+from leod.progress import progress
+from leod.provenance import Stopwatch
+from leod.pseudo_labels.predictions import PredictionShards, SequencePredictions
+from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, overlaps
+from leod.pseudo_labels.writer import FrameBoxes, is_inpainted, read_frame_boxes
+
+logger = logging.getLogger(__name__)
+
+MAX_AP_FRAMES = 20_000
+"""Average precision needs all boxes at once; of more frames than this, evenly spaced ones are taken."""
+
+
+def validate_quality(
+    predictions: Iterable[Path],
+    dataset: Path,
+    sequences: Path,
+    labels: Path,
+    output: Path,
+    settings: QualitySettings,
+) -> None:
+    """Measure pseudo-labels before and after tracking, on labelled frames whose labels were hidden from training.
+
+    Written is JSON: precision and recall at 25, 50 and 75 % IoU per class (`leod.pseudo_labels.quality`), COCO's
+    average precision, the relation of scores and IoU, and whether the boxes that tracking ignored were wrong and those
+    that it inpainted cover ground truth. Without hidden ground truth (own recordings, all labels kept) the JSON says
+    so. The precision of pseudo-labels predicts what the next round gains (LEOD paper, Sec. 4.4).
+
+    Args:
+        predictions: All shards of `generate_pseudo_labels`.
+        dataset: The pseudo-labelled data set that `track_filter` made of them.
+        sequences: Folder of the original data set.
+        labels: The split of record, `labels.json`.
+        output: JSON file to write.
+        settings: Sensor, classes, representation.
+
+    Raises:
+        DataError: A file is damaged, or data set, predictions and sequences do not belong together.
+        ResourceError: The disk is full or not writable.
+    """
+    stopwatch = Stopwatch()
+    predictions = [Path(path) for path in predictions]
+    kept_labels = KeptLabels.read(labels)
+    representation = representation_name(settings.sequence.representation, settings.sequence.window_us)
+    sources = list_sequences(sequences, "train")
+    hidden_frames = {source.name: _hidden_frames(source, representation, kept_labels) for source in sources}
+    frame_count = sum(len(positions) for positions in hidden_frames.values())
+    measures = _Measures(settings.sequence, every=-(-frame_count // MAX_AP_FRAMES) if frame_count else 1)
+    with PredictionShards(predictions) as shards:
+        for source in progress(sources, "quality", unit="sequence"):
+            positions = hidden_frames[source.name]
+            if len(positions):
+                truth = _hidden_ground_truth(source, representation, positions, settings.sequence)
+                frames = read_labelled_frames(source, representation)[positions]
+                found = shards[source.name]
+                tracked = _tracked(dataset, source.name, representation, found)
+                measures.add(truth, frames, found, tracked)
+    provenance = stopwatch.provenance(
+        "validate_quality",
+        settings,
+        {"predictions": predictions, "dataset": dataset, "sequences": sequences, "labels": labels},
+    )
+    content: dict[str, Any] = {"provenance": provenance, "hidden_frames": frame_count}
+    if frame_count:
+        content |= measures.summary()
+    else:
+        content["note"] = "No labelled frame was hidden from training, so there is nothing to compare with."
+        logger.info("no hidden ground truth: quality is not measured")
+    write_json(Path(output), content)
+
+
+def _hidden_frames(source: Path, representation: str, kept_labels: KeptLabels) -> npt.NDArray[np.int64]:
+    """Labelled frames (counted among the sequence's labelled frames) that are not kept."""
+    count = len(read_labelled_frames(source, representation))
+    return np.setdiff1d(np.arange(count), kept_labels.indices_within(source.name, count))
+
+
+def _hidden_ground_truth(
+    source: Path, representation: str, labelled_frames: npt.NDArray[np.int64], config: SequenceConfig
+) -> FrameBoxes:
+    """Hidden ground truth, cut at the border of the sensor."""
+    found = read_frame_boxes(source, representation, labelled_frames, len(config.classes))
+    inside = FrameBoxes(clamp(found.boxes, (config.sensor.height, config.sensor.width)), found.frame_indices)
+    return inside.select(has_area(inside.boxes) & ~is_ignored(inside.boxes))
+
+
+def _tracked(dataset: Path, name: str, representation: str, predictions: SequencePredictions) -> FrameBoxes:
+    """Pseudo-labels of the data set: first those that were predicted, then the inpainted ones.
+
+    Raises:
+        DataError: The data set was not made from these predictions.
+    """
+    folder = Path(dataset) / "train" / name
+    found = read_frame_boxes(folder, representation)
+    found = found.select(is_pseudo_label(found.boxes))
+    inpainted = is_inpainted(found.boxes)
+    predicted = found.select(~inpainted)
+    same = np.array_equal(predicted.frame_indices, predictions.frame_indices) and all(
+        np.array_equal(predicted.boxes[field], predictions.boxes[field])
+        for field in LABEL_DTYPE.names
+        if field != "class_id"
+    )
+    if not same:
+        raise DataError(
+            label_file(folder),
+            f"its pseudo-labels ({len(predicted)} without inpainted ones) are not the predictions "
+            f"({len(predictions.boxes)}). Run track_filter again.",
+        )
+    added = found.select(inpainted)
+    return FrameBoxes(
+        np.concatenate([predicted.boxes, added.boxes]),
+        np.concatenate([predicted.frame_indices, added.frame_indices]),
+    )
+
+
+class _Measures:
+    """Everything that is measured, gathered sequence by sequence.
+
+    Args:
+        config: Classes and sizes.
+        every: Of the hidden frames every so many count for the average precision.
+    """
+
+    def __init__(self, config: SequenceConfig, every: int) -> None:
+        self._classes = config.classes
+        self._before, self._after = QualityTally(config.classes), QualityTally(config.classes)
+        self._relation = ScoreRelation(config.classes)
+        self._average_precision = [_AveragePrecision(config, every) for _ in range(2)]
+        self._ignored = {name: _Shares() for name in (*config.classes, ALL_CLASSES)}
+        self._inpainted = _Shares()
+
+    def add(
+        self,
+        truth: FrameBoxes,
+        frames: npt.NDArray[np.int64],
+        predictions: SequencePredictions,
+        tracked: FrameBoxes,
+    ) -> None:
+        """Add one sequence.
+
+        Args:
+            truth: Its hidden ground truth.
+            frames: int64 [k], the hidden labelled frames.
+            predictions: All its predictions.
+            tracked: What became of them, in the same order, then the inpainted boxes.
+        """
+        count = len(predictions.boxes)
+        is_ignored_now = is_ignored(tracked.boxes[:count])
+        predicted = FrameBoxes(predictions.boxes, predictions.frame_indices)
+        before = predicted.in_frames(frames)
+        after = predicted.select(~is_ignored_now).in_frames(frames)
+        ignored = predicted.select(is_ignored_now).in_frames(frames)
+        inpainted = FrameBoxes(tracked.boxes[count:], tracked.frame_indices[count:]).in_frames(frames)
+        arrays = truth.boxes, truth.frame_indices
+        self._before.add(*arrays, before.boxes, before.frame_indices)
+        self._after.add(*arrays, after.boxes, after.frame_indices)
+        self._relation.add(*arrays, before.boxes, before.frame_indices)
+        for average_precision, pseudo in zip(self._average_precision, (before, after), strict=True):
+            average_precision.add(truth, frames, pseudo)
+
+        ious = overlaps(*arrays, ignored.boxes, ignored.frame_indices).pseudo
+        self._ignored[ALL_CLASSES].add(ious)
+        for class_id, name in enumerate(self._classes):
+            self._ignored[name].add(ious[ignored.boxes["class_id"] == class_id])
+        self._inpainted.add(overlaps(*arrays, inpainted.boxes, inpainted.frame_indices).pseudo_any_class)
+
+    def summary(self) -> dict[str, Any]:
+        """All measures as plain JSON data."""
+        before, after = self._average_precision
+        return {
+            "before_tracking": {"classes": self._before.summary(), "average_precision": before.summary()},
+            "after_tracking": {"classes": self._after.summary(), "average_precision": after.summary()},
+            "ignored_by_tracking": {name: shares.summary("correct") for name, shares in self._ignored.items()},
+            "inpainted": self._inpainted.summary("covers_ground_truth"),
+            "score_relation": self._relation.summary(),
+        }
+
+
+class _Shares:
+    """Shares of boxes whose best IoU is above each threshold."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._above = np.zeros(len(IOU_THRESHOLDS), np.int64)
+
+    def add(self, ious: npt.NDArray[np.float32]) -> None:
+        """Add boxes by their best IoU, float32 [n]."""
+        self._count += len(ious)
+        self._above += (ious[:, None] > np.array(IOU_THRESHOLDS, np.float32)).sum(axis=0)
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """Number of boxes and the shares; None without boxes."""
+        shares = {
+            f"{name}_{threshold * 100:.0f}": int(above) / self._count if self._count else None
+            for threshold, above in zip(IOU_THRESHOLDS, self._above, strict=True)
+        }
+        return {"boxes": self._count, **shares}
+
+
+class _AveragePrecision:
+    """COCO's average precision of pseudo-labels on evenly spaced hidden frames, in pixels of the (halved) frame."""
+
+    def __init__(self, config: SequenceConfig, every: int) -> None:
+        self._config = config
+        self._every = every
+        self._seen = 0
+        self._images = 0
+        self._truth: list[tuple[np.ndarray, npt.NDArray[np.int64]]] = []
+        self._pseudo: list[tuple[np.ndarray, npt.NDArray[np.int64]]] = []
+
+    def add(self, truth: FrameBoxes, frames: npt.NDArray[np.int64], pseudo: FrameBoxes) -> None:
+        """Add the hidden frames of one sequence."""
+        chosen = frames[(np.arange(len(frames)) + self._seen) % self._every == 0]
+        for boxes, collected in ((truth.in_frames(chosen), self._truth), (pseudo.in_frames(chosen), self._pseudo)):
+            collected.append((boxes.boxes, np.searchsorted(chosen, boxes.frame_indices) + self._images))
+        self._seen += len(frames)
+        self._images += len(chosen)
+
+    def summary(self) -> dict[str, Any]:
+        """The six figures over all classes and for each (-1 = no ground truth), and the number of frames."""
+        truth, truth_images = _joined(self._truth, self._config.downsample_by_2)
+        pseudo, pseudo_images = _joined(self._pseudo, self._config.downsample_by_2)
+        classes = self._config.classes
+        if len(pseudo) == 0 or len(truth) == 0:
+            figures = [no_detection_metrics() for _ in range(len(classes) + 1)]
+        else:
+            table = compute_precision(
+                truth,
+                truth_images,
+                pseudo,
+                pseudo_images,
+                self._images,
+                range(len(classes)),
+                self._config.frame_size,
+            )
+            figures = [table.metrics(), *(table.metrics(class_id) for class_id in range(len(classes)))]
+        return {"frames": self._images, **dict(zip((ALL_CLASSES, *classes), figures, strict=True))}
+
+
+def _joined(
+    parts: Sequence[tuple[np.ndarray, npt.NDArray[np.int64]]], downsample_by_2: bool
+) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
+    boxes = np.concatenate([np.zeros(0, LABEL_DTYPE), *(part for part, _ in parts)])
+    images = np.concatenate([np.zeros(0, np.int64), *(part for _, part in parts)])
+    if downsample_by_2:
+        for name in ("x", "y", "w", "h"):
+            boxes[name] *= np.float32(0.5)
+    return boxes, images
