@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from leod.config.schema import AugmentationConfig, ZoomConfig
+from leod.jit import compiled
 from leod.labels import boxes
 
 _OUTSIDE = -1
@@ -220,7 +220,7 @@ def zoom_out_map(indices: np.ndarray, corner: tuple[int, int], factor: float) ->
     return placed
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _gather(frames: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
     for step in range(frames.shape[0]):
         for channel in range(frames.shape[1]):

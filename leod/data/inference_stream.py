@@ -11,9 +11,10 @@ from itertools import cycle
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from leod.data.batch import InferenceBatch
+from leod.data.loader import BatchLoader
 from leod.data.sequence import Sequence
 from leod.data.streaming import whole_range
 from leod.errors import ConfigError
@@ -114,7 +115,9 @@ class InferenceStream(Dataset[InferenceBatch]):
         )
 
 
-def inference_loader(stream: InferenceStream, num_workers: int = 0, pin_memory: bool = False) -> DataLoader:
+def inference_loader(
+    stream: InferenceStream, num_workers: int = 0, pin_memory: bool = False
+) -> BatchLoader[InferenceBatch]:
     """Load the batches of ``stream`` in order.
 
     Args:
@@ -122,4 +125,4 @@ def inference_loader(stream: InferenceStream, num_workers: int = 0, pin_memory: 
         num_workers: Processes that read ahead; 0 reads in this process. The batches do not depend on it.
         pin_memory: Hand over page-locked memory, for a GPU.
     """
-    return DataLoader(stream, batch_size=None, shuffle=False, num_workers=num_workers, pin_memory=pin_memory)
+    return BatchLoader(stream, range(len(stream)), num_workers, pin_memory)

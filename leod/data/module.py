@@ -6,10 +6,11 @@ import logging
 from collections.abc import Sequence as SequenceOf
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from leod.config.schema import SequenceConfig, TrainingConfig
 from leod.data.batch import Batch
+from leod.data.loader import BatchLoader
 from leod.data.plan import TrainingPlan
 from leod.data.samples import load_batch
 from leod.data.sequence import Sequence
@@ -98,7 +99,7 @@ def _kept_mask(sequence: Sequence, kept: KeptLabels | None) -> np.ndarray:
 
 def training_loader(
     data: TrainingData, start_step: int, total_steps: int, num_workers: int, pin_memory: bool = False
-) -> DataLoader:
+) -> BatchLoader[Batch]:
     """Load the batches ``start_step`` to ``total_steps`` (exclusive) in order.
 
     Args:
@@ -108,10 +109,4 @@ def training_loader(
         num_workers: Processes that read ahead; 0 reads in this process. The batches do not depend on it.
         pin_memory: Hand over page-locked memory, for a GPU.
     """
-    return DataLoader(
-        data,
-        batch_size=None,
-        sampler=range(start_step, total_steps),
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-    )
+    return BatchLoader(data, range(start_step, total_steps), num_workers, pin_memory)
