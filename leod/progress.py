@@ -13,11 +13,11 @@ T = TypeVar("T")
 _LOG_INTERVAL_S = 30.0
 
 
-def progress(iterable: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> tqdm[T]:
+def progress(iterable: Iterable[T] | None, description: str, total: int | None = None, unit: str = "it") -> tqdm[T]:
     """Wrap ``iterable`` so that its progress shows on standard error.
 
     Args:
-        iterable: What is worked through.
+        iterable: What is worked through; None where the caller advances the bar with `update`.
         description: What is being done, in a few words.
         total: Number of items where ``iterable`` does not know it.
         unit: Name of one item.

@@ -1,0 +1,158 @@
+"""Ground truth and detections of labelled frames: what the evaluation of a detector compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch.distributed
+
+from leod.config.schema import DetectionConfig, EvaluationFilterConfig, SequenceConfig, ViewsConfig
+from leod.data.inference_stream import deal_out
+from leod.data.sequence import Sequence
+from leod.evaluation.prophesee import evaluate_detections
+from leod.inference.merge import ViewCollector
+from leod.inference.runner import SequenceDetections, detect_sequences
+from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read, views_of
+from leod.models.detector import Detector
+
+Variant = Literal["plain", "tta", "time_reversed"]
+
+VIEWS: dict[Variant, tuple[View, ...]] = {
+    "plain": (PLAIN,),
+    "tta": views_of(ViewsConfig(mirror=True, time_reversal=True)),
+    "time_reversed": (TIME_REVERSED,),
+}
+"""The views that each variant of the evaluation shows to the detector."""
+
+
+@dataclass(frozen=True)
+class LabelledFrames:
+    """Labelled frames of one sequence with at least one box of ground truth.
+
+    Attributes:
+        sequence_name: Name of the sequence.
+        ground_truth: For each frame LABEL_DTYPE [n], frame pixels, t in us.
+        detections: For each frame LABEL_DTYPE [m], the best objectness × class confidence first; t is the frame's.
+    """
+
+    sequence_name: str
+    ground_truth: list[npt.NDArray[np.void]]
+    detections: list[npt.NDArray[np.void]]
+
+
+def detect_labelled_frames(
+    detector: Detector,
+    sequences: SequenceOf[Sequence],
+    config: SequenceConfig,
+    detection: DetectionConfig,
+    variant: Variant = "plain",
+    num_workers: int = 0,
+) -> list[LabelledFrames]:
+    """Run the detector and pair its boxes with the ground truth.
+
+    Args:
+        detector: On the device where it shall run.
+        sequences: The sequences; those without labelled frames do not count.
+        config: The data set's frames and label offset.
+        detection: Thresholds and batching.
+        variant: 'plain'; 'tta': four views merged on the labelled frames, as the published evaluation does;
+            'time_reversed': the sequences run backwards. Read backwards, the last frames cannot be seen, so their
+            ground truth does not count there.
+        num_workers: Loader processes.
+
+    Returns:
+        One entry per labelled sequence, in the order of ``sequences``.
+
+    Raises:
+        ResourceError: Out of memory.
+    """
+    labelled = [sequence for sequence in sequences if len(sequence.labelled_frames)]
+    if not labelled:
+        return []
+    results = detect_sequences(
+        detector,
+        labelled,
+        detection,
+        views=VIEWS[variant],
+        frames="labelled",
+        time_reversal_label_offset=config.time_reversal_label_offset,
+        num_workers=num_workers,
+        description=f"evaluating ({variant})",
+    )
+    by_name = {
+        name: _pair(list(views), config, detection, variant)
+        for name, views in groupby(results, key=lambda result: result.sequence.name)
+    }
+    # Sequences end in an order that depends on the batch size; the order decides between equal scores.
+    return [by_name[sequence.name] for sequence in labelled]
+
+
+def _pair(
+    views: list[SequenceDetections], config: SequenceConfig, detection: DetectionConfig, variant: Variant
+) -> LabelledFrames:
+    sequence = views[0].sequence
+    collector = ViewCollector(sequence.num_frames, config.frame_size, config.time_reversal_label_offset)
+    for found in views:
+        collector.add(found.boxes, found.frame_indices, found.view)
+    if variant == "tta":
+        boxes, frames = collector.merged(detection.confidence_threshold, detection.nms_threshold)
+    else:
+        boxes, frames = collector.collected()
+
+    read = frames_to_read(sequence.labelled_frames, views[0].view, config.time_reversal_label_offset)
+    ground_truth, detections = [], []
+    for k in np.flatnonzero(read < sequence.num_frames).tolist():
+        truth = sequence.frame_labels(k)
+        if not len(truth):
+            continue
+        start, stop = np.searchsorted(frames, [sequence.labelled_frames[k], sequence.labelled_frames[k] + 1])
+        found = boxes[start:stop].copy()
+        found["t"] = truth["t"][0]
+        ground_truth.append(truth)
+        detections.append(found)
+    return LabelledFrames(sequence.name, ground_truth, detections)
+
+
+def evaluate_labelled_frames(
+    frames: SequenceOf[LabelledFrames], config: SequenceConfig, filter: EvaluationFilterConfig
+) -> dict[str, Any]:
+    """Evaluate by the Prophesee protocol, one entry per labelled frame; see `evaluate_detections` for the result."""
+    return evaluate_detections(
+        [boxes for sequence in frames for boxes in sequence.ground_truth],
+        [boxes for sequence in frames for boxes in sequence.detections],
+        config.frame_size,
+        config.classes,
+        filter,
+    )
+
+
+def share_of_rank(sequences: SequenceOf[Sequence], rank: int, world_size: int) -> list[Sequence]:
+    """The sequences that one of several processes evaluates: about equally many frames for each.
+
+    Args:
+        sequences: All sequences, in the same order in every process.
+        rank: This process, from 0.
+        world_size: Number of processes.
+    """
+    dealt = deal_out([sequence.num_frames for sequence in sequences], world_size)
+    return [sequences[position] for position in sorted(dealt[rank])]
+
+
+def gather_labelled_frames(frames: list[LabelledFrames]) -> list[LabelledFrames]:
+    """Bring together what all processes of distributed training found; every process gets everything.
+
+    Without `torch.distributed` these are the process's own frames.
+
+    Returns:
+        Sorted by sequence name, so the metrics are those of a single process.
+    """
+    gathered = [frames]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gathered = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(gathered, frames)
+    return sorted((entry for part in gathered for entry in part), key=lambda entry: entry.sequence_name)

@@ -1,0 +1,89 @@
+"""Where and in which precision a detector runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from leod.config.schema import HardwareConfig, Precision
+from leod.errors import ConfigError, ResourceError
+from leod.models.detector import Detector
+
+_LOGGER = logging.getLogger(__name__)
+_AUTOCAST_DTYPES: dict[str, torch.dtype] = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+def choose_device(hardware: HardwareConfig) -> torch.device:
+    """The device that ``hardware`` asks for; 'auto' takes a GPU where there is one.
+
+    Raises:
+        ConfigError: A GPU is asked for, but PyTorch sees none.
+    """
+    if hardware.accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if hardware.accelerator == "gpu":
+        raise ConfigError(
+            "hardware.accelerator is 'gpu', but PyTorch sees no GPU. Check the driver and the installed build of "
+            "PyTorch, or set hardware.accelerator to 'auto' or 'cpu'."
+        )
+    return torch.device("cpu")
+
+
+def prepare_for_inference(detector: Detector, hardware: HardwareConfig) -> Detector:
+    """Move ``detector`` to its device and switch it to evaluation mode; also sets the number of CPU threads.
+
+    Args:
+        detector: Changed in place.
+        hardware: `accelerator`, `threads` and `compile` are used.
+
+    Returns:
+        The same detector.
+    """
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)
+    detector.to(choose_device(hardware)).eval()
+    if hardware.compile:
+        detector.compile_backbone()
+    return detector
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Context in which a detector computes in ``precision``.
+
+    Half precision is for GPUs; on a CPU '16-mixed' computes in float32.
+    """
+    dtype = _AUTOCAST_DTYPES.get(precision)
+    if dtype is torch.float16 and device.type == "cpu":
+        _LOGGER.warning("precision 16-mixed needs a GPU; computing in float32")
+        dtype = None
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+@contextmanager
+def memory_errors(activity: str, advice: str) -> Iterator[None]:
+    """Turn PyTorch's and the system's complaints about memory into one clear message.
+
+    Args:
+        activity: What ran out of memory, e.g. "inference".
+        advice: Which settings help.
+
+    Raises:
+        ResourceError: The GPU or the machine ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+            raise ResourceError(f"out of memory during {activity}. {advice}") from error
+        if "DataLoader worker" in text and ("Killed" in text or "Bus error" in text):
+            raise ResourceError(
+                f"out of memory during {activity}: a loader process was killed. {advice} Fewer loader processes "
+                "(hardware.num_workers) help as well."
+            ) from error
+        raise

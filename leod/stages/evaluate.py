@@ -1,0 +1,83 @@
+"""Stage `evaluate`: metrics of a trained detector on one split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence as SequenceOf
+from pathlib import Path
+from typing import get_args
+
+from leod.config.schema import HardwareConfig
+from leod.config.stages import EvaluateSettings
+from leod.data.sequence import Sequence, open_split
+from leod.errors import ConfigError, DataError
+from leod.evaluation.labelled_frames import Variant, detect_labelled_frames, evaluate_labelled_frames
+from leod.files import write_json
+from leod.inference.devices import prepare_for_inference
+from leod.labels.boxes import is_ground_truth, is_ignored
+from leod.models.checkpoint import load_detector
+from leod.provenance import Stopwatch
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def evaluate(
+    checkpoint: Path,
+    sequences: Path,
+    output: Path,
+    settings: EvaluateSettings,
+    split: str = "test",
+    variant: Variant = "plain",
+    hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
+) -> None:
+    """Evaluate a detector with the Prophesee protocol and write its metrics as JSON.
+
+    Args:
+        checkpoint: The detector, a `model.ckpt`.
+        sequences: Root of the preprocessed data set.
+        output: JSON file to write: ``provenance``, ``split``, ``variant`` and what
+            `leod.evaluation.prophesee.evaluate_detections` returns. Metrics lie in 0..1.
+        settings: What the detector and the data set look like, thresholds, and boxes that are left out.
+        split: 'train', 'val' or 'test'.
+        variant: 'plain'; 'tta', four views merged; or 'time_reversed', every sequence read backwards.
+        hardware: Where to run; does not change the result beyond rounding.
+
+    Raises:
+        ConfigError: Unknown variant, or a GPU that is not there.
+        CheckpointError: The checkpoint is missing, damaged, or belongs to another model or data set.
+        DataError: The split is missing, damaged, without labels, or holds pseudo-labels.
+        ResourceError: Out of memory or disk.
+    """
+    stopwatch = Stopwatch()
+    if variant not in get_args(Variant):
+        raise ConfigError(f"unknown evaluation variant {variant!r}; possible are {', '.join(get_args(Variant))}")
+    detector = load_detector(checkpoint, settings.model, settings.sequence)
+    opened = open_split(sequences, split, settings.sequence)
+    _check_ground_truth(sequences / split, opened)
+
+    frames = detect_labelled_frames(
+        prepare_for_inference(detector, hardware),
+        opened,
+        settings.sequence,
+        settings.detection,
+        variant,
+        hardware.num_workers,
+    )
+    result = evaluate_labelled_frames(frames, settings.sequence, settings.evaluation_filter)
+    if not result["counts"]["images"]:
+        _LOGGER.warning("%s: no ground truth passes the evaluation filter; all metrics are 0", sequences / split)
+    provenance = stopwatch.provenance("evaluate", settings, {"checkpoint": checkpoint, "sequences": sequences / split})
+    write_json(output, {"provenance": provenance, "split": split, "variant": variant, **result})
+    metrics = ", ".join(f"{name} {100 * value:.2f}" for name, value in result["metrics"].items())
+    _LOGGER.info("%s (%s, %s): %s", checkpoint, split, variant, metrics)
+
+
+def _check_ground_truth(folder: Path, sequences: SequenceOf[Sequence]) -> None:
+    for sequence in sequences:
+        if len(sequence.labels) and (~is_ground_truth(sequence.labels) | is_ignored(sequence.labels)).any():
+            raise DataError(
+                sequence.path,
+                "holds pseudo-labels or ignored boxes; metrics need ground truth. Evaluate on the original data set.",
+            )
+    if not any(len(sequence.labelled_frames) for sequence in sequences):
+        raise DataError(folder, "no sequence has labels, so nothing can be evaluated. Choose a labelled split.")
