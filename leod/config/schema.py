@@ -46,7 +46,7 @@ class SimulationConfig(Settings):
     label_rate_hz: PositiveFloat = Field(default=4.0, description="labelled frames per second")
     seed: NonNegativeInt = 0
     contrast_threshold: PositiveFloat = Field(
-        default=0.25, description="change of log intensity that makes an event, on average over the pixels"
+        default=0.2, description="change of log intensity that makes an event, on average over the pixels"
     )
     contrast_variation: Annotated[float, Field(ge=0.0)] = Field(
         default=0.12, description="standard deviation of the pixels' thresholds relative to contrast_threshold"
@@ -58,11 +58,13 @@ class SimulationConfig(Settings):
         default=200.0, description="rendered images per second; event times are interpolated between them"
     )
     noise_rate_hz: Annotated[float, Field(ge=0.0)] = Field(
-        default=0.3, description="background activity, events per pixel and second"
+        default=0.15, description="background activity, events per pixel and second"
     )
     hot_pixel_fraction: Fraction = Field(default=2e-4, description="share of pixels that fire all the time")
-    objects_per_second: PositiveFloat = Field(default=0.5, description="mean rate at which objects enter the scene")
-    pedestrian_fraction: Fraction = Field(default=0.5, description="share of pedestrians among the objects")
+    objects_per_second: Annotated[float, Field(ge=0.0)] = Field(
+        default=0.5, description="mean rate at which objects enter the scene"
+    )
+    pedestrian_fraction: Fraction = Field(default=0.6, description="share of pedestrians among the objects")
     stop_probability: Fraction = Field(default=0.25, description="share of objects that stop for a while")
     ego_motion: Annotated[float, Field(ge=0.0)] = Field(
         default=1.0, description="speed of the background relative to the default; 0 = a parked car"

@@ -87,47 +87,53 @@ def _noise_at(noise: np.ndarray, x: float, z: float) -> float:  # pragma: no cov
     return upper * (1.0 - fz) + lower * fz
 
 
+@numba.njit(cache=True)
+def _ground_rows(
+    height: int, focal: float, horizon: float, travel: float, crosswalk: float
+) -> np.ndarray:  # pragma: no cover
+    """What is equal along a row of the ground.
+
+    Returns:
+        float64 [H, 8]: distance (1e9 above the horizon), metres of the street, blur across, fading of fine texture,
+        coverage by dashes of the lane line, by the crosswalk, by seams of the pavement, share of haze.
+    """
+    rows = np.zeros((height, 8))
+    for y in range(height):
+        below = (y + 0.5 - horizon) / focal
+        if below <= 1e-6:
+            rows[y, 0] = 1e9
+            continue
+        z = CAMERA_HEIGHT / below
+        along = z + travel
+        blur = z * z / (focal * CAMERA_HEIGHT)
+        rows[y, 0] = z
+        rows[y, 1] = along
+        rows[y, 2] = z / focal
+        rows[y, 3] = math.exp(-z / 12.0)
+        rows[y, 4] = _stripes(along, 6.0, 0.5, blur)
+        rows[y, 5] = _band(along, crosswalk, 2.6, blur)
+        rows[y, 6] = _stripes(along, 1.2, 0.06, blur) * rows[y, 3]
+        rows[y, 7] = 1.0 - math.exp(-min(z, 300.0) / _HAZE_DISTANCE_M)
+    return rows
+
+
 @numba.njit(inline="always")
-def _ground(x: float, z: float, travel: float, focal: float, noise: np.ndarray, crosswalk: float) -> float:
-    # pragma: no cover
-    along = z + travel
-    across_blur = z / focal
-    along_blur = z * z / (focal * CAMERA_HEIGHT)
-    fade = math.exp(-z / 12.0)
+def _ground(lateral: float, row: np.ndarray, noise: np.ndarray) -> float:  # pragma: no cover
+    along, blur, fade = row[1], row[2], row[3]
+    x = lateral * row[0]
     if abs(x) < _PAVEMENT_FROM_M:
         value = 0.34 + 0.09 * fade * _noise_at(noise, x * 1.5, along * 1.1)
-        paint = 0.8 * _band(x, _LANE_LINE_M, 0.16, across_blur) * _stripes(along, 6.0, 0.5, along_blur)
-        paint = max(paint, 0.7 * _band(abs(x), _EDGE_LINE_M, 0.14, across_blur))
-        on_crosswalk = _band(along, crosswalk, 2.6, along_blur)
-        paint = max(paint, 0.8 * on_crosswalk * _stripes(x, 1.0, 0.5, across_blur))
-        return value + paint * (0.8 - value)
-    value = 0.46 + 0.07 * fade * _noise_at(noise, x * 0.9 + 31.0, along * 0.9)
-    seams = max(
-        _stripes(along, 1.2, 0.06, along_blur) * fade, _stripes(abs(x) - _PAVEMENT_FROM_M, 1.2, 0.06, across_blur)
-    )
-    kerb = _band(abs(x), _PAVEMENT_FROM_M + 0.1, 0.2, across_blur)
-    return value * (1.0 - 0.35 * seams) * (1.0 - 0.45 * kerb)
-
-
-@numba.njit(inline="always")
-def _facade(along: float, height: float, side: float, distance: float, blur: float, style: float) -> float:
-    # pragma: no cover
-    """Value of the house front at ``along`` metres of the street; -1 above its roof."""
-    block = math.floor(along / _BLOCK_M)
-    kind = _hash(block, side + style)
-    roof = 3.0 + 9.0 * kind
-    if height > roof:
-        return -1.0
-    wall = 0.25 + 0.45 * _hash(block + 7.0, side + style)
-    pane = 0.1 if _hash(block + 3.0, side + style) < 0.7 else 0.85
-    period = 1.6 + 1.6 * _hash(block + 5.0, side + style)
-    vertical_blur = distance * 0.01
-    windows = _stripes(along, period, 0.45, blur) * _stripes(height - 1.0, 2.8, 0.5, vertical_blur)
-    if height < 0.5:
-        windows = 0.0
-        wall *= 0.75
-    value = wall + windows * (pane - wall)
-    return value * (1.0 - 0.3 * _stripes(along, _BLOCK_M, 0.02, blur))
+        paint = 0.8 * _band(x, _LANE_LINE_M, 0.16, blur) * row[4]
+        paint = max(paint, 0.7 * _band(abs(x), _EDGE_LINE_M, 0.14, blur))
+        if row[5] > 0.0:
+            paint = max(paint, 0.8 * row[5] * _stripes(x, 1.0, 0.5, blur))
+        value += paint * (0.8 - value)
+    else:
+        value = 0.46 + 0.07 * fade * _noise_at(noise, x * 0.9 + 31.0, along * 0.9)
+        seams = max(row[6], _stripes(abs(x) - _PAVEMENT_FROM_M, 1.2, 0.06, blur))
+        kerb = _band(abs(x), _PAVEMENT_FROM_M + 0.1, 0.2, blur)
+        value *= (1.0 - 0.35 * seams) * (1.0 - 0.45 * kerb)
+    return value + row[7] * (_HAZE_VALUE - value)
 
 
 @numba.njit(cache=True)
@@ -144,31 +150,42 @@ def draw_street(
 ) -> None:  # pragma: no cover
     """Draw sky, skyline, house fronts and ground over the whole ``image``."""
     height, width = image.shape
+    rows = _ground_rows(height, focal, horizon, travel, crosswalk)
     for x in range(width):
         lateral = (x + 0.5 - centre_x) / focal
-        side = 1.0 if lateral > 0.0 else -1.0
-        wall_z = wall_distance / max(abs(lateral), 1e-6)
-        wall_blur = wall_z * wall_z / (focal * wall_distance)
         skyline_column = math.floor(lateral * 14.0)
         skyline = horizon - focal * (0.03 + 0.09 * _hash(skyline_column, style))
         skyline_value = 0.45 + 0.2 * _hash(skyline_column, style + 2.0)
+        # A house front: the block, its height, colours and columns of windows are equal along an image column.
+        wall_z = wall_distance / max(abs(lateral), 1e-6)
+        along = wall_z + travel
+        blur = wall_z * wall_z / (focal * wall_distance)
+        block = math.floor(along / _BLOCK_M)
+        house = (style + 1.0 if lateral > 0.0 else style - 1.0) if wall_z < FARTHEST_M else 0.0
+        roof = 3.0 + 9.0 * _hash(block, house)
+        joint = 1.0 - 0.3 * _stripes(along, _BLOCK_M, 0.02, blur)
+        wall = (0.25 + 0.45 * _hash(block + 7.0, house)) * joint
+        pane = (0.1 if _hash(block + 3.0, house) < 0.7 else 0.85) * joint
+        window_columns = _stripes(along, 1.6 + 1.6 * _hash(block + 5.0, house), 0.45, blur)
+        haze = 1.0 - math.exp(-wall_z / _HAZE_DISTANCE_M)
         for y in range(height):
-            below = (y + 0.5 - horizon) / focal
-            ground_z = CAMERA_HEIGHT / below if below > 1e-6 else 1e9
-            value = -1.0
-            if wall_z < FARTHEST_M and wall_z < ground_z:
-                value = _facade(wall_z + travel, CAMERA_HEIGHT - below * wall_z, side, wall_z, wall_blur, style)
-                if value >= 0.0:
-                    value = _hazed(value, wall_z)
-            elif ground_z < 1e8:
-                value = _hazed(
-                    _ground(lateral * ground_z, ground_z, travel, focal, noise, crosswalk), min(ground_z, 300.0)
-                )
-            if value < 0.0:
-                cover = min(1.0, max(0.0, y + 1.0 - skyline))
-                sky = _SKY_VALUE + 0.1 * (y + 0.5) / height
-                value = sky + cover * (skyline_value - sky)
-            image[y, x] = value
+            if wall_z < FARTHEST_M and wall_z < rows[y, 0]:
+                above_ground = CAMERA_HEIGHT - (y + 0.5 - horizon) / focal * wall_z
+                if above_ground <= roof:
+                    value = wall
+                    if above_ground < 0.5:
+                        value *= 0.75
+                    else:
+                        windows = window_columns * _stripes(above_ground - 1.0, 2.8, 0.5, wall_z * 0.01)
+                        value += windows * (pane - value)
+                    image[y, x] = value + haze * (_HAZE_VALUE - value)
+                    continue
+            elif rows[y, 0] < 1e8:
+                image[y, x] = _ground(lateral, rows[y], noise)
+                continue
+            cover = min(1.0, max(0.0, y + 1.0 - skyline))
+            sky = _SKY_VALUE + 0.1 * (y + 0.5) / height
+            image[y, x] = sky + cover * (skyline_value - sky)
 
 
 @numba.njit(cache=True)

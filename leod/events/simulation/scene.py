@@ -20,10 +20,14 @@ _EDGE = 0.5 / FOCAL_LENGTH_WIDTHS
 
 _CAR_RANGE_M = (3.0, 30.0)
 _PEDESTRIAN_RANGE_M = (2.8, 18.0)
-_CREDIBLE_ATTEMPTS = 30
-_SHORTEST_VISIT_S = 1.0
-_FIRST_ENTRY_S = -5.0
+_CREDIBLE_ATTEMPTS = 50
+_SHORTEST_VISIT_S = 0.8
+_FIRST_ENTRY_S = -4.0
+_FEWEST_ENTRIES = 3
 _PARKED_SHARE = 0.12
+_SLOW_EGO_M_S = 1.5
+_OUT_OF_SIGHT_M = 24.0
+"""From here on a pedestrian is too small to be noticed when it appears."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def _make_camera(times: np.ndarray, width: int, config: SimulationConfig, genera
     """A drive: waiting all the time, driving all the time, or driving with a stop."""
     duration = float(times[-1])
     mode = generator.random()
-    cruise = generator.uniform(2.0, 6.0) * config.ego_motion
+    cruise = generator.uniform(3.0, 9.0) * config.ego_motion
     share = np.ones_like(times)
     if mode < 0.3:
         share[:] = 0.0
@@ -89,7 +93,7 @@ def _make_camera(times: np.ndarray, width: int, config: SimulationConfig, genera
     travel = _integral(speed, times[1] - times[0])
     # Turning and nodding follow the distance travelled: a camera that stands does not shake.
     focal = FOCAL_LENGTH_WIDTHS * width
-    pan = generator.uniform(0.01, 0.05) * focal * np.sin(travel / generator.uniform(4.0, 9.0) + generator.uniform(0, 6))
+    pan = generator.uniform(0.02, 0.08) * focal * np.sin(travel / generator.uniform(4.0, 9.0) + generator.uniform(0, 6))
     tilt = generator.uniform(0.001, 0.004) * focal * np.sin(travel / generator.uniform(0.4, 0.9))
     return Camera(speed=speed, travel=travel, pan_px=pan, tilt_px=tilt)
 
@@ -97,7 +101,7 @@ def _make_camera(times: np.ndarray, width: int, config: SimulationConfig, genera
 def _make_clutter(travel: float, config: SimulationConfig, generator: np.random.Generator) -> np.ndarray:
     """Things along both pavements, up to the farthest point that the camera will see."""
     length = travel + view.FARTHEST_M
-    count = generator.poisson(0.5 * config.clutter * length)
+    count = generator.poisson(0.9 * config.clutter * length)
     clutter = np.zeros((count, view.CLUTTER_COLUMNS))
     # kind, share, width range, height range
     kinds = (
@@ -115,7 +119,7 @@ def _make_clutter(travel: float, config: SimulationConfig, generator: np.random.
         row[view.CLUTTER_KIND] = kind
         row[view.CLUTTER_WIDTH] = generator.uniform(*widths)
         row[view.CLUTTER_HEIGHT] = generator.uniform(*heights)
-        lateral = generator.uniform(4.3, 8.5) + row[view.CLUTTER_WIDTH] / 2
+        lateral = generator.uniform(4.0, 7.5) + row[view.CLUTTER_WIDTH] / 2
         row[view.CLUTTER_X] = lateral if generator.random() < 0.5 else -lateral
         row[view.CLUTTER_Z] = generator.uniform(3.0, length)
         row[view.CLUTTER_VALUE] = generator.uniform(0.1, 0.85)
@@ -163,38 +167,49 @@ class _Course:
     speed: float
 
 
-def _car_course(ego_speed: float, generator: np.random.Generator) -> _Course:
+def _car_course(ego_speed: float, early: bool, generator: np.random.Generator) -> _Course:
+    """Draw a way for a car; ``early``: it is already there when the recording starts."""
     choice = generator.random()
+    farthest = view.FARTHEST_M
     if choice < _PARKED_SHARE:
         side = generator.choice([-1.0, 1.0])
-        heading = 1.0 if side > 0 else -1.0
-        return _Course(side * generator.uniform(3.9, 4.6), generator.uniform(6.0, 30.0), 0.0, heading, 0.0)
+        z = generator.uniform(6.0, farthest) if early else farthest
+        return _Course(side * generator.uniform(3.9, 4.6), z, 0.0, side, 0.0)
     if choice < 0.5:
-        z = generator.uniform(5.5, 18.0)
         direction = generator.choice([-1.0, 1.0])
         slant = generator.uniform(-0.35, 0.35)
-        start = -direction * (_EDGE * z + 2.6)
-        return _Course(start, z, direction * np.cos(slant), np.sin(slant), generator.uniform(2.5, 9.0))
-    if choice < 0.75:
-        return _Course(generator.uniform(-3.6, -2.4), generator.uniform(22, 32), 0.0, -1.0, generator.uniform(2.5, 8.0))
-    x = generator.uniform(-0.4, 0.7) if generator.random() < 0.6 else generator.uniform(1.8, 3.0)
-    if generator.random() < 0.5:
-        return _Course(x, generator.uniform(5.0, 12.0), 0.0, 1.0, max(0.0, ego_speed + generator.uniform(-0.5, 3.0)))
-    return _Course(-2.8, generator.uniform(2.8, 4.0), 0.0, 1.0, ego_speed + generator.uniform(2.0, 5.0))
-
-
-def _pedestrian_course(generator: np.random.Generator) -> _Course:
-    speed = generator.uniform(0.8, 1.9) if generator.random() < 0.9 else generator.uniform(2.2, 3.2)
-    if generator.random() < 0.6:
-        z = generator.uniform(4.0, 12.0)
-        direction = generator.choice([-1.0, 1.0])
-        slant = generator.uniform(-0.4, 0.4)
-        start = -direction * (_EDGE * z + 0.6)
-        if generator.random() < 0.45:
-            start = generator.uniform(-1.0, 0.4) * direction * _EDGE * z
+        speed = generator.uniform(2.5, 9.0)
+        if ego_speed > _SLOW_EGO_M_S and generator.random() < 0.6:
+            # Seen from a moving car, the sides of the view recede: who crosses must be ahead from the start.
+            return _Course(-direction * generator.uniform(2.0, 25.0), farthest, direction, 0.0, speed)
+        z = generator.uniform(5.5, 18.0)
+        start = -direction * (_EDGE * z + 3.0)
         return _Course(start, z, direction * np.cos(slant), np.sin(slant), speed)
-    x = generator.choice([-1.0, 1.0]) * generator.uniform(2.4, 6.0)
-    return _Course(x, generator.uniform(4.0, 16.0), 0.0, generator.choice([-1.0, 1.0]), speed)
+    if choice < 0.75:
+        return _Course(generator.uniform(-3.6, -2.4), farthest, 0.0, -1.0, generator.uniform(2.5, 8.0))
+    if early and generator.random() < 0.5:
+        x = generator.uniform(-0.4, 0.7) if generator.random() < 0.6 else generator.uniform(1.8, 3.0)
+        return _Course(x, generator.uniform(5.0, 14.0), 0.0, 1.0, max(0.3, ego_speed + generator.uniform(-0.5, 2.0)))
+    if ego_speed > _SLOW_EGO_M_S and generator.random() < 0.4:
+        return _Course(generator.uniform(1.6, 3.0), farthest, 0.0, 1.0, ego_speed * generator.uniform(0.0, 0.5) + 0.1)
+    x = generator.choice([-2.8, 2.7])
+    return _Course(x, view.NEAREST_M - 0.2, 0.0, 1.0, ego_speed + generator.uniform(2.0, 5.0))
+
+
+def _pedestrian_course(ego_speed: float, early: bool, generator: np.random.Generator) -> _Course:
+    """Draw a way for a pedestrian; ``early``: already there when the recording starts."""
+    speed = generator.uniform(0.8, 1.9) if generator.random() < 0.9 else generator.uniform(2.2, 3.2)
+    direction = generator.choice([-1.0, 1.0])
+    slant = generator.uniform(-1.2, 1.2) if generator.random() < 0.4 else generator.uniform(-0.3, 0.3)
+    heading_x, heading_z = direction * np.cos(slant), np.sin(slant)
+    if ego_speed > _SLOW_EGO_M_S and not (early and generator.random() < 0.3):
+        x = -direction * generator.uniform(-1.0, 7.0)
+        if generator.random() < 0.4:
+            x, heading_x, heading_z = generator.uniform(4.0, 6.5) * direction, 0.0, generator.choice([-1.0, 1.0])
+        return _Course(x, generator.uniform(_OUT_OF_SIGHT_M, 36.0), heading_x, heading_z, speed)
+    z = generator.uniform(4.0, 14.0)
+    start = generator.uniform(-1.0, 0.6) * _EDGE * z if early else -(_EDGE * z + 1.1)
+    return _Course(start * direction, z, heading_x, heading_z, speed)
 
 
 def _follow(
@@ -253,7 +268,8 @@ def _make_actor(
     ego_speed = float(np.interp(entry, times, camera.speed))
     ramp = 0.3 if is_pedestrian else 0.8
     for _ in range(_CREDIBLE_ATTEMPTS):
-        course = _pedestrian_course(generator) if is_pedestrian else _car_course(ego_speed, generator)
+        choose_course = _pedestrian_course if is_pedestrian else _car_course
+        course = choose_course(ego_speed, entry < 0.0, generator)
         pose, standing = _follow(course, entry, None, ramp, times, camera)
         visible = _visible(actor, pose)
         if not _credible(pose, visible, times, course, camera):
@@ -280,12 +296,12 @@ def make_scene(times: np.ndarray, width: int, config: SimulationConfig, generato
     """
     camera = _make_camera(times, width, config, generator)
     clutter = _make_clutter(float(camera.travel[-1]), config, generator)
-    busyness = generator.uniform(0.4, 1.6) * config.objects_per_second
+    busyness = generator.uniform(0.6, 1.5) * config.objects_per_second
     span = float(times[-1]) - _FIRST_ENTRY_S
-    entries = np.sort(generator.uniform(_FIRST_ENTRY_S, float(times[-1]) - 0.5, generator.poisson(busyness * span)))
+    count = max(_FEWEST_ENTRIES, generator.poisson(busyness * span)) if busyness > 0.0 else 0
+    entries = np.sort(generator.uniform(_FIRST_ENTRY_S, max(0.0, float(times[-1]) - 1.0), count))
     made = [_make_actor(float(entry), times, camera, config, generator) for entry in entries]
     members = [member for member in made if member is not None]
-    coarse = generator.uniform(-1.0, 1.0, (view.NOISE_SIZE, view.NOISE_SIZE))
     return Scene(
         camera=camera,
         clutter=clutter,
@@ -296,7 +312,7 @@ def make_scene(times: np.ndarray, width: int, config: SimulationConfig, generato
         standing=np.stack([standing for _, _, standing in members], axis=1)
         if members
         else np.empty((len(times), 0), bool),
-        noise=coarse,
+        noise=generator.uniform(-1.0, 1.0, (view.NOISE_SIZE, view.NOISE_SIZE)),
         wall_distance=generator.uniform(9.0, 13.0),
         style=generator.uniform(0.0, 100.0),
         crosswalk=generator.uniform(5.0, 40.0),
