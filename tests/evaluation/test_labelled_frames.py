@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+
+import numpy as np
+import pytest
+import torch
+from tiny_sequences import (
+    CONFIG,
+    CountingDetector,
+    numbered_frames,
+    random_detector,
+    random_frames,
+    write_tiny_sequence,
+)
+
+from leod.config.schema import DetectionConfig, EvaluationFilterConfig
+from leod.data.sequence import Sequence
+from leod.evaluation.labelled_frames import (
+    detect_labelled_frames,
+    evaluate_labelled_frames,
+    gather_labelled_frames,
+    share_of_rank,
+)
+
+DETECTION = DetectionConfig(confidence_threshold=0.1, batch_size=2, sequence_length=4)
+LENGTHS = {"a": 7, "b": 12, "c": 3, "d": 9}
+LABELLED = {"a": [2, 6], "b": [9], "c": [], "d": [8]}
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    root = tmp_path_factory.mktemp("numbered")
+    for name, length in LENGTHS.items():
+        write_tiny_sequence(root / name, numbered_frames(length), LABELLED[name])
+    return [Sequence(root / name, CONFIG) for name in LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def noisy_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("noisy")
+    for seed, (name, length) in enumerate(LENGTHS.items()):
+        write_tiny_sequence(root / name, random_frames(seed, length), range(length))
+    return root
+
+
+def open_all(folder):
+    return [Sequence(folder / name, CONFIG) for name in LENGTHS]
+
+
+def widths(frames):
+    return {entry.sequence_name: [boxes["w"].tolist() for boxes in entry.detections] for entry in frames}
+
+
+def test_plain_detections_are_those_of_the_labelled_frames_with_their_time(numbered):
+    frames = detect_labelled_frames(CountingDetector(), numbered, CONFIG, DETECTION)
+    assert widths(frames) == {"a": [[3], [7]], "b": [[10]], "d": [[9]]}
+    for entry in frames:
+        for truth, found in zip(entry.ground_truth, entry.detections, strict=True):
+            assert (found["t"] == truth["t"][0]).all()
+
+
+def test_read_backwards_the_next_frame_is_compared_and_unseen_labels_vanish(numbered):
+    frames = detect_labelled_frames(CountingDetector(), numbered, CONFIG, DETECTION, "time_reversed")
+    # Frame 3 read backwards shows what frame 2's label tells; frame 7 of sequence a does not exist.
+    assert widths(frames) == {"a": [[4]], "b": [[11]], "d": []}
+    assert [len(entry.ground_truth) for entry in frames] == [1, 1, 0]
+
+
+def test_tta_merges_the_views_on_labelled_frames(numbered):
+    frames = detect_labelled_frames(CountingDetector(), numbered, CONFIG, DETECTION, "tta")
+    # Mirrored views find the box 3 pixels to the left, 48 - 1 - 30 = 17: too far for boxes 3 or 7 wide to suppress each
+    # other. Boxes of reversed views overlap forward ones, which come first at equal score; in sequence b the mirrored
+    # reversed box outlives the mirrored one, whose place the plain one took.
+    assert widths(frames) == {"a": [[3, 3], [7, 7]], "b": [[10, 11]], "d": [[9]]}
+    assert [boxes["x"].tolist() for boxes in frames[0].detections] == [[18.5, 15.5], [16.5, 13.5]]
+
+
+def test_sequences_without_labels_do_not_count(numbered):
+    assert detect_labelled_frames(CountingDetector(), [numbered[2]], CONFIG, DETECTION) == []
+
+
+@pytest.mark.parametrize("variant", ["plain", "tta", "time_reversed"])
+def test_batch_size_and_loader_processes_do_not_change_the_order(noisy_folder, variant):
+    detector, sequences = random_detector(), open_all(noisy_folder)
+    one = detect_labelled_frames(detector, sequences, CONFIG, DETECTION, variant)
+    other = detect_labelled_frames(
+        detector, sequences, CONFIG, DETECTION.model_copy(update={"batch_size": 3}), variant, num_workers=2
+    )
+    assert [entry.sequence_name for entry in one] == [entry.sequence_name for entry in other] == list(LENGTHS)
+    for left, right in zip(one, other, strict=True):
+        for boxes, same in zip(left.detections, right.detections, strict=True):
+            np.testing.assert_allclose(boxes["class_confidence"], same["class_confidence"], atol=1e-4)
+
+
+def test_the_shares_of_all_ranks_are_everything_once(noisy_folder):
+    sequences = open_all(noisy_folder)
+    shares = [share_of_rank(sequences, rank, 3) for rank in range(3)]
+    assert sorted(sequence.name for share in shares for sequence in share) == list(LENGTHS)
+
+
+FILTER = EvaluationFilterConfig(skip_us=0)
+
+
+def test_gathering_over_ranks_gives_the_metrics_of_one_process(noisy_folder, monkeypatch):
+    detector, sequences = random_detector(), open_all(noisy_folder)
+    alone = gather_labelled_frames(detect_labelled_frames(detector, sequences, CONFIG, DETECTION))
+    expected = evaluate_labelled_frames(alone, CONFIG, FILTER)
+    assert expected["counts"]["detections"] > 50
+
+    parts = [
+        detect_labelled_frames(detector, share_of_rank(sequences, rank, 3), CONFIG, DETECTION) for rank in range(3)
+    ]
+
+    def all_gather_object(gathered, own):
+        assert own is parts[1]
+        gathered[:] = parts
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
+    result = evaluate_labelled_frames(gather_labelled_frames(parts[1]), CONFIG, FILTER)
+    assert result["counts"] == expected["counts"]
+    assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)
+
+
+@pytest.fixture
+def unused_tcp_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def evaluate_share(rank, world_size, folder, port, results):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    share = share_of_rank(open_all(folder), rank, world_size)
+    frames = gather_labelled_frames(detect_labelled_frames(random_detector(), share, CONFIG, DETECTION))
+    results.put(evaluate_labelled_frames(frames, CONFIG, FILTER))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_metrics_of_one(noisy_folder, unused_tcp_port):
+    alone = gather_labelled_frames(detect_labelled_frames(random_detector(), open_all(noisy_folder), CONFIG, DETECTION))
+    expected = evaluate_labelled_frames(alone, CONFIG, FILTER)
+    assert expected["counts"]["detections"] > 50
+
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=evaluate_share, args=(rank, 2, noisy_folder, unused_tcp_port, results))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    both = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    for result in both:
+        assert result["counts"] == expected["counts"]
+        assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)
