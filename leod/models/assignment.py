@@ -77,7 +77,8 @@ def _near_box(boxes: Tensor, anchors: Anchors) -> Tensor:
 
 def _class_costs(logits: Tensor) -> Tensor:
     """Cost of calling the anchor's object class c, for every c: float [B, C, P] from raw outputs [B, P, 5+C]."""
-    probabilities = (logits[..., 5:].sigmoid() * logits[..., 4:5].sigmoid()).sqrt()
+    # Diverged weights must show up as a loss that is not a number, which training reports, not as an error from here.
+    probabilities = (logits[..., 5:].sigmoid() * logits[..., 4:5].sigmoid()).sqrt().nan_to_num()
     classes = probabilities.shape[-1]
     one_hot = torch.eye(classes, device=logits.device)[None, :, None, :]
     shape = (probabilities.shape[0], classes, *probabilities.shape[1:])

@@ -177,7 +177,8 @@ class RecurrentStage(nn.Module):
         Returns:
             Hidden states [T, B, C', H', W'] and the last (hidden, cell).
         """
-        frames = maps.flatten(0, 1)
+        # Convolution, attention and LSTM all work on channels-last memory; without this every one would copy.
+        frames = maps.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             spatial = checkpoint(self._spatial, frames, use_reentrant=False)
         else:
