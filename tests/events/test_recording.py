@@ -1,0 +1,35 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from leod.config.schema import SensorSize
+from leod.errors import DataError
+from leod.events.dat import write_dat
+from leod.events.recording import open_recording
+
+SAMPLES = Path(os.environ.get("LEOD_SAMPLES", Path(__file__).resolve().parents[3] / "shared" / "data"))
+
+
+def test_suffix_tells_the_format(tmp_path, events):
+    write_dat(tmp_path / "a.dat", [events], 24, 32)
+    with open_recording(tmp_path / "a.dat") as recording:
+        assert sum(map(len, recording.chunks())) == len(events)
+    (tmp_path / "a.txt").write_text("1 2 3")
+    with pytest.raises(DataError, match=r"expected a file that ends in \.dat"):
+        open_recording(tmp_path / "a.txt")
+    with pytest.raises(DataError, match="does not exist"):
+        open_recording(tmp_path / "b.dat")
+
+
+def test_real_dat_recording():
+    path = SAMPLES / "sample_ncars.dat"
+    if not path.is_file():
+        pytest.skip(f"{path} not found")
+    with pytest.raises(DataError, match="does not tell the size"):
+        open_recording(path)
+    with open_recording(path, SensorSize(height=100, width=120)) as recording:
+        (chunk,) = recording.chunks()
+    assert len(chunk) == 2009
+    assert chunk.t[0] == 0
+    assert 90_000 < chunk.t[-1] < 110_000
