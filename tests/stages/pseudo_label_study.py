@@ -85,7 +85,7 @@ def model_config():
     return ModelConfig(name="smallest", embed_dim=8, dim_head=8)
 
 
-def generate_settings(downsample_by_2=False, mirror=True, time_reversal=True, **changes):
+def generate_settings(downsample_by_2=False, mirror=False, time_reversal=False, **changes):
     """Settings under which an untrained detector finds boxes in every frame."""
     settings = {
         "sequence": sequence_config(downsample_by_2),
