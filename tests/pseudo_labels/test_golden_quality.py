@@ -8,16 +8,14 @@ import pytest
 from leod.labels.boxes import from_label_rows
 from leod.pseudo_labels.quality import QualityTally, scores_and_ious
 
+CLASSES = {2: ("car", "ped"), 3: ("ped", "cyc", "car")}
+"""Number of classes -> their names in the published code."""
+
 
 @pytest.fixture(scope="module")
 def golden(golden_dir):
     arrays = np.load(golden_dir / "quality.npz", allow_pickle=False)
     return arrays, json.loads((golden_dir / "quality.json").read_text())
-
-
-def class_names(expected):
-    names = [key.removeprefix("ssod/true_ious_") for key in expected["get_scores_ious"] if "true_ious_" in key]
-    return tuple(name for name in names if name != "all")
 
 
 def load_case(arrays, case):
@@ -33,7 +31,7 @@ def load_case(arrays, case):
 def test_precision_and_recall_equal_the_published_code(golden):
     arrays, expected = golden
     for case in expected:
-        classes = class_names(expected[case])
+        classes = CLASSES[expected[case]["num_cls"]]
         tally = QualityTally(classes)
         tally.add(*load_case(arrays, case))
         summary = tally.summary()
@@ -54,7 +52,7 @@ def test_precision_and_recall_equal_the_published_code(golden):
 def test_splitting_into_sequences_does_not_change_the_average(golden):
     arrays, expected = golden
     for case in expected:
-        classes = class_names(expected[case])
+        classes = CLASSES[expected[case]["num_cls"]]
         truth, truth_frames, pseudo, pseudo_frames = load_case(arrays, case)
         whole, parts = QualityTally(classes), QualityTally(classes)
         whole.add(truth, truth_frames, pseudo, pseudo_frames)
@@ -68,8 +66,10 @@ def test_splitting_into_sequences_does_not_change_the_average(golden):
 def test_scores_and_ious_equal_the_published_code(golden):
     arrays, expected = golden
     for case in expected:
+        if expected[case].get("get_scores_ious_error"):
+            continue
         reference = expected[case]["get_scores_ious"]
-        classes = class_names(expected[case])
+        classes = CLASSES[expected[case]["num_cls"]]
         for name, (boxes, ious) in scores_and_ious(*load_case(arrays, case), classes).items():
             np.testing.assert_allclose(ious, reference[f"ssod/true_ious_{name}"], rtol=0, atol=1e-4)
             np.testing.assert_allclose(boxes["class_confidence"], reference[f"ssod/cls_scores_{name}"], atol=1e-6)

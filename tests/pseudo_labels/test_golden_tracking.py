@@ -1,11 +1,13 @@
 """The tracker against the published code on whatever sequences the golden file holds."""
 
+import json
+
 import numpy as np
 import pytest
 
 from leod.config.schema import TrackFilterConfig
 from leod.labels.boxes import from_label_rows
-from leod.pseudo_labels.tracking import filter_tracks
+from leod.pseudo_labels.tracking import CONFIDENCE_DECAY, MIN_CONFIDENCE, filter_tracks
 
 MODES = [
     ("fwd_noinpaint", "forward", False),
@@ -27,9 +29,16 @@ def golden(golden_dir):
     return np.load(golden_dir / "tracker.npz", allow_pickle=False)
 
 
+@pytest.fixture(scope="module")
+def rules(golden):
+    stored = json.loads(str(golden["params"]))
+    assert (stored["min_conf"], stored["q"]) == (MIN_CONFIDENCE, CONFIDENCE_DECAY)
+    return {"min_track_length": stored["min_track_len"], "iou_threshold": stored["iou_threshold"]}
+
+
 @pytest.mark.parametrize(("mode", "direction", "inpaint"), MODES)
-def test_ignored_and_inpainted_boxes_equal_the_published_code(golden, mode, direction, inpaint):
-    settings = TrackFilterConfig(direction=direction, inpaint=inpaint)
+def test_ignored_and_inpainted_boxes_equal_the_published_code(golden, rules, mode, direction, inpaint):
+    settings = TrackFilterConfig(direction=direction, inpaint=inpaint, **rules)
     for name in golden["names"]:
         result = filter_tracks(*load_sequence(golden, name), settings)
         np.testing.assert_array_equal(result.ignored, golden[f"{name}/{mode}/ignored"], err_msg=name)
@@ -46,16 +55,16 @@ def test_ignored_and_inpainted_boxes_equal_the_published_code(golden, mode, dire
             assert len(result.inpainted) == 0
 
 
-def test_full_result_equals_the_published_code(golden):
+def test_full_result_equals_the_published_code(golden, rules):
     for name in golden["names"]:
         boxes, frames, frame_size = load_sequence(golden, name)
-        result = filter_tracks(boxes, frames, frame_size, TrackFilterConfig())
+        result = filter_tracks(boxes, frames, frame_size, TrackFilterConfig(**rules))
         check_output(boxes, frames, result, golden, f"{name}/both_inpaint/")
 
 
-def test_tracks_equal_the_published_code(golden):
+def test_tracks_equal_the_published_code(golden, rules):
     for name in golden["names"]:
-        result = filter_tracks(*load_sequence(golden, name), TrackFilterConfig())
+        result = filter_tracks(*load_sequence(golden, name), TrackFilterConfig(**rules))
         for prefix, found in (("", result.forward), ("back_", result.backward)):
             for suffix, values in (
                 ("track_id", found.track_id),
