@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from leod.errors import ConfigError, DataError
+from leod.evaluation.coco import METRICS
+from leod.stages.summarise import SummaryEntry, read_entries, summarise
+
+CLASSES = ("car", "pedestrian")
+
+
+def write_metrics(path, ap, split="test", variant="plain"):
+    figures = dict.fromkeys(METRICS, ap) | {"AP50": 2 * ap, "AP_L": -1.0}
+    per_class = {name: {"prophesee": figures, "coco": figures} for name in CLASSES}
+    path.write_text(json.dumps({"split": split, "variant": variant, "metrics": figures, "per_class": per_class}))
+    return path
+
+
+def write_quality(path, precision, recall):
+    shares = {"precision_50": precision, "recall_50": recall}
+    path.write_text(json.dumps({"after_tracking": {"classes": dict.fromkeys((*CLASSES, "all"), shares)}}))
+    return path
+
+
+@pytest.fixture
+def make_entry(tmp_path):
+    def make(ap, setting="weakly_supervised", ratio=0.05, seed=0, round=0, variant="plain", quality=None):
+        name = f"{setting}-{ratio:g}-offset0-seed{seed}"
+        stem = f"{name}-{round}-{variant}"
+        return SummaryEntry(
+            experiment=name,
+            setting=setting,
+            ratio=ratio,
+            split_offset=0,
+            seed=seed,
+            round=round,
+            variant=variant,
+            split="test",
+            metrics=write_metrics(tmp_path / f"{stem}.json", ap, variant=variant),
+            quality=None if quality is None else write_quality(tmp_path / f"{stem}-quality.json", *quality),
+        )
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path):
+    def summarise_to_text(entries):
+        summarise(entries, tmp_path / "out" / "summary.csv", tmp_path / "out" / "summary.md")
+        return pd.read_csv(tmp_path / "out" / "summary.csv"), (tmp_path / "out" / "summary.md").read_text()
+
+    return summarise_to_text
+
+
+def cells(text, detector):
+    """The cells of the first table row of a detector."""
+    line = next(line for line in text.splitlines() if f"| {detector}" in line)
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_two_seeds_two_rounds_and_a_ceiling(make_entry, run):
+    entries = [
+        make_entry(0.10, seed=0),
+        make_entry(0.14, seed=0, round=1, quality=(0.6, 0.5)),
+        make_entry(0.20, seed=0, round=2, quality=(0.7, 0.6)),
+        make_entry(0.20, seed=1),
+        make_entry(0.22, seed=1, round=1, quality=(0.8, 0.7)),
+        make_entry(0.18, seed=1, round=2, quality=(0.9, 0.8)),
+        make_entry(0.35, setting="fully_supervised", ratio=1.0),
+    ]
+    frame, text = run(entries)
+    assert len(frame) == 7
+    assert frame["gain_AP"].round(6).tolist() == [0, 0.04, 0.1, 0, 0.02, -0.02, 0]
+    assert frame["pseudo_precision_50"].tolist()[1] == 0.6
+    assert frame["pseudo_precision_50_car"].tolist()[1] == 0.6
+    assert frame["AP50_car"].tolist()[0] == 0.2
+    assert frame["AP_L"].isna().all()  # COCO's -1: no ground truth of that size
+
+    # Means: baseline 15, round 1 18, round 2 19, ceiling 35: the gap is 20 points.
+    assert cells(text, "supervised (round 0)")[:5] == [
+        "weakly supervised, 5 %",
+        "supervised (round 0)",
+        "2",
+        "15.0 ± 7.1",
+        "30.0 ± 14.1",
+    ]
+    assert cells(text, "round 2") == [
+        "",
+        "round 2",
+        "2",
+        "19.0 ± 1.4",
+        "38.0 ± 2.8",
+        "19.0 ± 1.4",
+        "+4.0 ± 8.5",
+        "+8.0 ± 17.0",
+        "20 %",
+        "20 %",
+        "80.0 ± 14.1",
+        "70.0 ± 14.1",
+    ]
+    assert cells(text, "round 1")[6] == "+3.0 ± 1.4"
+    # The mean rises, but only one of the two experiments does.
+    assert "helped some experiments and harmed others" in text
+    assert "AP rose in 1 of 2 experiments, by +4.0 points on average (AP50 by +8.0)" in text
+    assert "closes 20 % of the gap" in text
+
+
+@pytest.mark.parametrize(
+    ("after", "answer"),
+    [
+        (0.3, "Self-training helped: from the supervised baseline to round 1, AP rose in 1 of 1 experiment, by +20.0"),
+        (0.1, "Self-training did not help: from the supervised baseline to round 1, AP rose in 0 of 1 experiment"),
+        (0.05, "Self-training did not help: from the supervised baseline to round 1, AP rose in 0 of 1 experiment"),
+    ],
+)
+def test_the_verdict(make_entry, run, after, answer):
+    _, text = run([make_entry(0.1), make_entry(after, round=1)])
+    assert answer in text
+    assert "gap to" not in text  # nothing was trained on all labels
+
+
+def test_a_ceiling_below_the_baseline_leaves_no_gap(make_entry, run):
+    entries = [make_entry(0.3), make_entry(0.4, round=1), make_entry(0.2, setting="fully_supervised", ratio=1.0)]
+    _, text = run(entries)
+    assert cells(text, "round 1")[8] == "no gap"
+    assert "gap to" not in text
+
+
+def test_without_rounds_there_is_nothing_to_judge(make_entry, run):
+    frame, text = run([make_entry(0.1)])
+    assert "no self-training round to judge" in text
+    assert frame["pseudo_precision_50"].isna().all()
+
+
+def test_variants_are_never_compared_with_each_other(make_entry, run):
+    entries = [make_entry(0.1), make_entry(0.2, round=1), make_entry(0.3, variant="tta")]
+    _, text = run(entries)
+    plain, tta = text.split("## test split, tta")
+    assert "AP rose in 1 of 1" in plain
+    assert "no self-training round to judge" in tta
+
+
+def test_budgets_are_sorted_and_all_labels_come_last(make_entry, run):
+    entries = [
+        make_entry(0.4, setting="fully_supervised", ratio=1.0),
+        make_entry(0.3, ratio=0.1),
+        make_entry(0.2, ratio=0.02),
+    ]
+    _, text = run(entries)
+    positions = [text.index(label) for label in ("weakly supervised, 2 %", "weakly supervised, 10 %", "| all labels")]
+    assert positions == sorted(positions)
+
+
+def test_quality_that_could_not_be_measured_is_left_empty(make_entry, run, tmp_path):
+    entry = make_entry(0.2, round=1, quality=(0.5, 0.5))
+    entry.quality.write_text(json.dumps({"hidden_frames": 0, "note": "nothing hidden"}))
+    frame, _ = run([make_entry(0.1), entry])
+    assert frame["pseudo_precision_50"].isna().all()
+
+
+def test_a_missing_evaluation(make_entry, run):
+    entry = make_entry(0.1)
+    entry.metrics.unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        run([entry])
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"split": "test", "variant": "plain", "metrics": {}, "per_class": {}}']
+)
+def test_a_file_that_is_no_evaluation(make_entry, run, content):
+    entry = make_entry(0.1)
+    entry.metrics.write_text(content)
+    with pytest.raises(DataError, match="no evaluation result"):
+        run([entry])
+
+
+def test_an_evaluation_of_another_variant(make_entry, run):
+    entry = make_entry(0.1)
+    write_metrics(entry.metrics, 0.1, variant="tta")
+    with pytest.raises(DataError, match="'tta'"):
+        run([entry])
+
+
+def test_a_damaged_quality_file(make_entry, run):
+    entry = make_entry(0.1, round=1, quality=(0.5, 0.5))
+    entry.quality.write_text('{"after_tracking": 3}')
+    with pytest.raises(DataError, match="validate_quality"):
+        run([entry])
+
+
+def test_the_same_cell_twice(make_entry, run):
+    with pytest.raises(ConfigError, match="two evaluations"):
+        run([make_entry(0.1), make_entry(0.1)])
+
+
+def test_no_entries(run):
+    with pytest.raises(ConfigError, match="no evaluation"):
+        run([])
+
+
+def test_entries_are_read_from_json(make_entry, tmp_path):
+    entry = make_entry(0.1, round=1, quality=(0.5, 0.5))
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps([entry.model_dump(mode="json")]))
+    assert read_entries(path) == [entry]
+    path.write_text(json.dumps([{"experiment": "x", "colour": "red"}]))
+    with pytest.raises(DataError, match="not a list of evaluations"):
+        read_entries(path)
