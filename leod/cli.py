@@ -10,13 +10,13 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from leod import __version__
 from leod.config.load import load_settings, load_study, study_schema
-from leod.config.schema import HardwareConfig, LabelBudget, Settings, StudyConfig
+from leod.config.schema import HardwareConfig, LabelBudget, SequenceConfig, Settings, StudyConfig
 from leod.config.stages import (
     EvaluateSettings,
     GenerateSettings,
@@ -316,6 +316,142 @@ def summarise(
     from leod.stages.summarise import summarise as run
 
     run(read_entries(entries), output, table)
+
+
+# ------------------------------------------------------------------------------------------------------- tools
+
+
+def _sequence_config(settings: str | None, study: Path | None, overrides: list[str] | None) -> SequenceConfig | None:
+    """What the data set looks like, if told."""
+    if settings is not None:
+        return load_settings(SequenceConfig, settings)
+    return load_study(study, overrides or ()).dataset.sequence_config() if study is not None else None
+
+
+@app.command("check-dataset", rich_help_panel=TOOLS)
+def check_dataset(
+    folder: Annotated[Path, typer.Argument(help="Root of a data set in RVT's layout, pseudo-labelled or not.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only this split; default: all.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every frame; finds damaged chunks.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", help="Also write the report as JSON.")] = None,
+) -> None:
+    """Inspect a data set: what it holds, and what is wrong with it, file by file."""
+    from leod.errors import DataError
+    from leod.files import write_json
+    from leod.stages.check_dataset import check_dataset as run
+
+    report = run(folder, _sequence_config(settings, study, overrides), deep=deep, split=split)
+    typer.echo(report.render())
+    if not report.sound:
+        raise DataError(folder, f"{len(report.problems)} problem(s), listed above.")
+    if output is not None:
+        write_json(output, report.to_json())
+
+
+@app.command("import-split", rich_help_panel=TOOLS)
+def import_split(
+    split: Annotated[Path, typer.Argument(help="A released split file (pickle). Nothing in it is executed.")],
+    output: Annotated[Path, typer.Option("--output", help="labels.json to write.")],
+    sequences: Annotated[Path | None, typer.Option("--sequences", help="Data set that the split must fit.")] = None,
+) -> None:
+    """Convert a released split of LEOD into labels.json."""
+    from leod.stages.import_split import import_split as run
+
+    run(split, output, sequences)
+
+
+@app.command("import-weights", rich_help_panel=TOOLS)
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="A released RVT or LEOD checkpoint. Nothing in it is executed.")],
+    output: Annotated[Path, typer.Option("--output", help="model.ckpt to write.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Turn released weights into a detector of this project; says which model and data set they belong to."""
+    from leod.stages.import_weights import import_weights as run
+
+    if study is None:
+        run(checkpoint, output)
+    else:
+        loaded = load_study(study, overrides or ())
+        run(checkpoint, output, loaded.model, loaded.dataset.sequence_config())
+
+
+@app.command("export-weights", rich_help_panel=TOOLS)
+def export_weights(
+    checkpoint: CheckpointOption,
+    output: Annotated[Path, typer.Option("--output", help="File to write.")],
+    container: Annotated[
+        Literal["original", "lightning", "bare"],
+        typer.Option("--container", help="As it was imported, with Lightning's state_dict, or the bare state dict."),
+    ] = "original",
+) -> None:
+    """Write a detector's weights under the published names."""
+    from leod.stages.export_weights import export_weights as run
+
+    run(checkpoint, output, container)
+
+
+@app.command(rich_help_panel=TOOLS)
+def refilter(
+    dataset: Annotated[Path, typer.Argument(help="A pseudo-labelled data set, ours or LEOD's.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the filtered data set.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Filter an existing pseudo-labelled data set by tracks, without running the detector again."""
+    from leod.stages.track_filter import refilter_dataset as run
+
+    run(dataset, output, _settings(TrackFilterSettings, settings, study, overrides, TrackFilterSettings.from_study))
+
+
+@app.command(rich_help_panel=TOOLS)
+def visualize(
+    sequence: Annotated[Path, typer.Argument(help="Folder of a preprocessed or pseudo-labelled sequence.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="*.mp4: video; *.png: contact sheet; no suffix: folder of pictures.")
+    ],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option("--ground-truth", help="The same sequence in another set: drawn on top.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="A shard of generate-pseudo-labels to draw.")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="A detector to run and draw.")] = None,
+    confidence: Annotated[float, typer.Option("--confidence", help="Weaker detections are left out.")] = 0.3,
+    start: Annotated[float, typer.Option("--start", help="First second that is shown.")] = 0.0,
+    duration: Annotated[float | None, typer.Option("--duration", help="Seconds that are shown.")] = None,
+    speed: Annotated[float, typer.Option("--speed", help="Recorded seconds per second of video.")] = 1.0,
+    pictures: Annotated[int, typer.Option("--pictures", help="Pictures on a contact sheet.")] = 12,
+    theme: Annotated[str, typer.Option("--theme", help="light or dark.")] = "light",
+) -> None:
+    """Draw a sequence with its labels, and detections if asked, as video or pictures."""
+    from leod.stages.visualize import visualize as run
+
+    config = _sequence_config(settings, study, overrides)
+    if config is None:
+        raise ConfigError("give --study FILE or --settings, so that the sensor and the classes are known")
+    run(
+        sequence,
+        output,
+        config,
+        ground_truth=ground_truth,
+        predictions=predictions,
+        checkpoint=checkpoint,
+        confidence_threshold=confidence,
+        start_s=start,
+        duration_s=duration,
+        speed=speed,
+        pictures=pictures,
+        theme=theme,
+    )
 
 
 @app.command(rich_help_panel=TOOLS)

@@ -13,6 +13,16 @@ T = TypeVar("T")
 _LOG_INTERVAL_S = 30.0
 
 
+class _Lines:
+    """Standard error for log files: where tqdm would return the cursor to redraw its line, a new line begins."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text.replace("\r", "\n") if text.strip() else "")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def progress(iterable: Iterable[T] | None, description: str, total: int | None = None, unit: str = "it") -> tqdm[T]:
     """Wrap ``iterable`` so that its progress shows on standard error.
 
@@ -28,7 +38,7 @@ def progress(iterable: Iterable[T] | None, description: str, total: int | None =
         desc=description,
         total=total,
         unit=unit,
-        file=sys.stderr,
+        file=sys.stderr if on_terminal else _Lines(),
         # A log file has no cursor to move back: few updates, plain characters, a line each.
         mininterval=0.1 if on_terminal else _LOG_INTERVAL_S,
         ascii=not on_terminal,

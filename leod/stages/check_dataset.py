@@ -151,13 +151,16 @@ class DatasetReport:
         return "\n".join(lines)
 
 
-def check_dataset(root: Path, config: SequenceConfig | None = None, deep: bool = False) -> DatasetReport:
+def check_dataset(
+    root: Path, config: SequenceConfig | None = None, deep: bool = False, split: str | None = None
+) -> DatasetReport:
     """Look through a data set: preprocessed by RVT or by us, pseudo-labelled by LEOD or by us.
 
     Args:
         root: Folder with one folder per split.
         config: What the data set should look like; None accepts any sensor, classes and representation.
         deep: Also read every frame, which finds damaged chunks and takes as long as reading all files.
+        split: Look only at this split; None: at all that exist.
 
     Returns:
         What was found and everything that is wrong.
@@ -166,35 +169,33 @@ def check_dataset(root: Path, config: SequenceConfig | None = None, deep: bool =
         DataError: ``root`` is no data set at all.
     """
     root = Path(root)
-    existing = [split for split in SPLITS if (root / split).is_dir()]
-    broken = [split for split in SPLITS if (root / split).is_symlink() and split not in existing]
+    wanted = SPLITS if split is None else (split,)
+    existing = [name for name in wanted if (root / name).is_dir()]
+    broken = [name for name in wanted if (root / name).is_symlink() and name not in existing]
     if not existing and not broken:
-        raise DataError(
-            root,
-            "is no data set: "
-            + (f"expected the folders {', '.join(SPLITS)} in it." if root.is_dir() else "no folder."),
-        )
+        expected = f"expected the folder(s) {', '.join(wanted)} with sequences in it."
+        raise DataError(root, f"is no data set: {expected}" if root.is_dir() else f"no such folder; {expected}")
     report = DatasetReport(root, deep)
-    for split in broken:
-        target = (root / split).readlink()
-        report.problems.append(Problem(root / split, f"is a broken link to {target}. Put the folder back."))
+    for name in broken:
+        target = (root / name).readlink()
+        report.problems.append(Problem(root / name, f"is a broken link to {target}. Put the folder back."))
     split_of_sequence: dict[str, str] = {}
-    for split in existing:
+    for name in existing:
         try:
-            folders = list_sequences(root, split)
+            folders = list_sequences(root, name)
         except DataError as error:
             report.problems.append(Problem(error.path, error.problem))
             continue
         for folder in folders:
-            other = split_of_sequence.setdefault(folder.name, split)
-            if other != split:
+            other = split_of_sequence.setdefault(folder.name, name)
+            if other != name:
                 report.problems.append(
                     Problem(folder, f"is also in the {other} split; a sequence must be in one split only.")
                 )
         inspected = [
-            inspect_sequence(folder, config, deep) for folder in progress(folders, f"checking {split}", unit="sequence")
+            inspect_sequence(folder, config, deep) for folder in progress(folders, f"checking {name}", unit="sequence")
         ]
-        report.splits.append(_summarise(root / split, inspected, config))
+        report.splits.append(_summarise(root / name, inspected, config))
         report.problems += [problem for facts in inspected for problem in facts.problems]
     return report
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from conftest import Checkout
+from checkout import Checkout
 
 
 def set_value(study: dict, key: str, value: object) -> None:
