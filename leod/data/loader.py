@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -35,13 +35,17 @@ class BatchLoader(Generic[Item]):
         steps: Which batches.
         num_workers: Processes that read ahead; 0 reads in this process.
         pin_memory: Hand over page-locked memory, for a GPU.
+
+    Attributes:
+        worker_init_fn: Called with the worker's number when a worker starts; None = nothing.
     """
 
     def __init__(self, dataset: Dataset[Item], steps: range, num_workers: int, pin_memory: bool) -> None:
+        self._dataset = _Guarded(dataset)
         self._steps = steps
-        self._loader = DataLoader(
-            _Guarded(dataset), batch_size=None, sampler=steps, num_workers=num_workers, pin_memory=pin_memory
-        )
+        self._num_workers = num_workers
+        self._pin_memory = pin_memory
+        self.worker_init_fn: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -53,7 +57,15 @@ class BatchLoader(Generic[Item]):
         Raises:
             LeodError: What a batch could not be read for, also if it happened in a worker.
         """
-        for item in self._loader:
+        loader = DataLoader(
+            self._dataset,
+            batch_size=None,
+            sampler=self._steps,
+            num_workers=self._num_workers,
+            pin_memory=self._pin_memory,
+            worker_init_fn=self.worker_init_fn,
+        )
+        for item in loader:
             if isinstance(item, LeodError):
                 raise item
             yield item

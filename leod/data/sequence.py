@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from leod.config.schema import SequenceConfig
-from leod.data.handles import close_hdf5, open_hdf5
+from leod.data.handles import close_hdf5, open_dataset
 from leod.errors import DataError
 from leod.events.representations import representation_file_name, representation_name
 from leod.labels.files import (
@@ -74,22 +74,20 @@ class Sequence:
         return f"Sequence({self.name!r}, {self.num_frames} frames, {len(self.labelled_frames)} labelled)"
 
     def _check_frames(self) -> int:
-        handle = open_hdf5(self.frames_path)
-        data = handle.get("data")
-        shape = getattr(data, "shape", None)
-        if shape is None:
-            raise DataError(self.frames_path, "has no dataset 'data'. Delete the sequence and preprocess again.")
+        data = open_dataset(self.frames_path, "data")
+        shape, dtype = data.shape, data.dtype
+        # Only the frames that are read later on shall stay open.
+        close_hdf5(self.frames_path)
         expected = ", ".join(str(number) for number in self._frame_shape)
-        if len(shape) != 4 or shape[1:] != self._frame_shape or data.dtype != self._frame_dtype:
+        if len(shape) != 4 or shape[1:] != self._frame_shape or dtype != self._frame_dtype:
             raise DataError(
                 self.frames_path,
-                f"dataset 'data' is {data.dtype} [{', '.join(str(number) for number in shape)}], expected "
+                f"dataset 'data' is {dtype} [{', '.join(str(number) for number in shape)}], expected "
                 f"{self._frame_dtype} [frames, {expected}] (channels, height, width). Check sensor size, "
                 "representation and downsample_by_2 of the data set, or preprocess again.",
             )
         if shape[0] == 0:
             raise DataError(self.frames_path, "holds no frames. Remove the sequence or preprocess again.")
-        close_hdf5(self.frames_path)
         return int(shape[0])
 
     @property
@@ -143,10 +141,10 @@ class Sequence:
         """
         if not 0 <= start <= stop <= self.num_frames:
             raise IndexError(f"frames {start}..{stop} of {self.name}, which has {self.num_frames}")
-        handle = open_hdf5(self.frames_path)
+        data = open_dataset(self.frames_path, "data")
         try:
-            frames = handle["data"][start:stop]
-        except (OSError, KeyError) as error:
+            frames = data[start:stop]
+        except OSError as error:
             raise DataError(
                 self.frames_path,
                 f"frames {start}..{stop} cannot be read ({error}); the file is damaged or cut off. Delete the "
