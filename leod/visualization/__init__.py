@@ -1,0 +1,1 @@
+"""Pictures and videos of events and boxes."""
