@@ -19,9 +19,10 @@ from leod.events.dat import write_dat
 from leod.events.frame_file import FrameCompressor
 from leod.events.recording import open_recording
 from leod.events.representations import FrameBuilder
+from leod.labels.dtypes import RECORDING_BOX_DTYPE
 from leod.stages.preprocess import preprocess
 
-HEIGHT, WIDTH, WINDOW_US, WINDOWS = 240, 304, 50_000, 600
+HEIGHT, WIDTH, WINDOW_US, WINDOWS, LABEL_EVERY = 240, 304, 50_000, 600, 5
 PUBLISHED_HISTOGRAM_ONLY = {5_000: 6.6, 50_000: 39.0}
 SETTINGS = PreprocessSettings(
     sensor=SensorSize(height=HEIGHT, width=WIDTH),
@@ -33,7 +34,7 @@ SETTINGS = PreprocessSettings(
     label_times=LabelTimesConfig(),
     label_filter=BoxFilterConfig(),
     max_train_width_fraction=None,
-    unlabelled_recordings=True,
+    unlabelled_recordings=False,
     skip_recordings=(),
 )
 
@@ -85,6 +86,10 @@ def main():
             recordings = folder / str(per_window)
             path = recordings / "train" / "noise_td.dat"
             write_dat(path, [events], HEIGHT, WIDTH)
+            boxes = np.zeros(WINDOWS // LABEL_EVERY, RECORDING_BOX_DTYPE)
+            boxes["t"] = WINDOW_US * LABEL_EVERY * np.arange(1, len(boxes) + 1)
+            boxes["w"] = boxes["h"] = 20
+            np.save(path.with_name("noise_bbox.npy"), boxes)
 
             def stage(recordings=recordings):
                 shutil.rmtree(folder / "sequences", ignore_errors=True)
