@@ -236,7 +236,7 @@ def scores_and_ious(
         classes: Class names in label-id order.
 
     Returns:
-        Class name → its pseudo-labels `LABEL_DTYPE` [k] in frames that hold ground truth of the class, and float32 [k],
+        Class name → its pseudo-labels `LABEL_DTYPE` [k] in frames that hold ground truth of the class, float32 [k],
         their best IoU with it; 'all' → pseudo-labels in frames with any ground truth, best IoU with any of it.
     """
     best = overlaps(ground_truth, ground_truth_frames, pseudo, pseudo_frames)
