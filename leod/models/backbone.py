@@ -19,6 +19,8 @@ from leod.models.states import LstmState
 
 STEM_STRIDE = 4
 NORM_EPSILON = 1e-5
+FRAMES_AT_ONCE = 32
+"""Where activations need not be kept, this many frames pass a stage together: enough to fill a GPU, little memory."""
 
 
 class OverlappingDownsample(nn.Module):
@@ -98,6 +100,7 @@ class PointwiseLstm(nn.Module):
         super().__init__()
         self.dim = dim
         self.gates = nn.Conv2d(2 * dim, 4 * dim, kernel_size=1)
+        self._step = _lstm_step
 
     def forward(self, maps: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:
         """Run over time.
@@ -119,12 +122,22 @@ class PointwiseLstm(nn.Module):
         from_input = nn.functional.linear(maps, weight_input, self.gates.bias)
         outputs = []
         for step in from_input:
-            mixed = step + nn.functional.linear(hidden, weight_hidden)
-            forget_gate, input_gate, output_gate = mixed[..., : 3 * self.dim].sigmoid().chunk(3, dim=-1)
-            cell = forget_gate * cell + input_gate * mixed[..., 3 * self.dim :].tanh()
-            hidden = output_gate * cell.tanh()
+            hidden, cell = self._step(step, hidden, cell, weight_hidden)
             outputs.append(hidden)
         return torch.stack(outputs).permute(0, 1, 4, 2, 3), (hidden.permute(0, 3, 1, 2), cell.permute(0, 3, 1, 2))
+
+    def compile_step(self) -> None:
+        """Let torch.compile translate one step."""
+        self._step = torch.compile(_lstm_step)
+
+
+def _lstm_step(from_input: Tensor, hidden: Tensor, cell: Tensor, weight_hidden: Tensor) -> LstmState:
+    """One step, everything channels last; the gates are forget, input, output, then the candidate."""
+    mixed = from_input + nn.functional.linear(hidden, weight_hidden)
+    gates, candidate = mixed.split((3 * cell.shape[-1], cell.shape[-1]), dim=-1)
+    forget_gate, input_gate, output_gate = gates.sigmoid().chunk(3, dim=-1)
+    cell = forget_gate * cell + input_gate * candidate.tanh()
+    return output_gate * cell.tanh(), cell
 
 
 class RecurrentStage(nn.Module):
@@ -162,7 +175,9 @@ class RecurrentStage(nn.Module):
         self.gradient_checkpointing = False
 
     def _spatial(self, maps: Tensor) -> Tensor:
-        maps = self.downsample(maps)
+        # Convolution, attention and LSTM all work on channels-last memory; without this every one would copy.
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        maps = self.downsample(maps if maps.is_floating_point() else maps.float())
         for block in self.blocks:
             maps = block(maps)
         return maps
@@ -171,19 +186,28 @@ class RecurrentStage(nn.Module):
         """Run the stage on T consecutive frames of B sequences.
 
         Args:
-            maps: float [T, B, C, H, W].
+            maps: float or uint8 [T, B, C, H, W].
             state: (hidden, cell) after the frame before, each [B, C', H', W']; None means zeros.
 
         Returns:
             Hidden states [T, B, C', H', W'] and the last (hidden, cell).
         """
-        # Convolution, attention and LSTM all work on channels-last memory; without this every one would copy.
-        frames = maps.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            spatial = checkpoint(self._spatial, frames, use_reentrant=False)
+        frames = maps.flatten(0, 1)
+        if not torch.is_grad_enabled():
+            spatial = torch.cat([self._spatial(part) for part in frames.split(FRAMES_AT_ONCE)])
+        elif self.gradient_checkpointing:
+            parts = frames.split(FRAMES_AT_ONCE)
+            spatial = torch.cat([checkpoint(self._spatial, part, use_reentrant=False) for part in parts])
         else:
             spatial = self._spatial(frames)
         return self.lstm(spatial.unflatten(0, maps.shape[:2]), state)
+
+    def compile_parts(self) -> None:
+        """Let torch.compile translate what runs per frame and per step; the loop over time stays Python's."""
+        self.downsample.compile()
+        for block in self.blocks:
+            block.compile()
+        self.lstm.compile_step()
 
 
 class RecurrentMaxVit(nn.Module):
@@ -230,7 +254,7 @@ class RecurrentMaxVit(nn.Module):
         """Extract features of T consecutive frames of B sequences.
 
         Args:
-            frames: float [T, B, C, H, W], H and W multiples of 32 times the partition's.
+            frames: float or uint8 [T, B, C, H, W], H and W multiples of 32 times the partition's.
             states: What the previous call returned; None means zeros.
 
         Returns:

@@ -43,20 +43,25 @@ class Detector(nn.Module):
         self.neck = PathAggregationPyramid(model.stage_dims[1:], model.fpn_depth)
         self.head = DecoupledHead(model.stage_dims[1:], len(sequence.classes))
 
-    def prepare(self, frames: Tensor) -> Tensor:
-        """Pad frames with zeros at the right and bottom and cast them; counts are not normalised.
+    def pad(self, frames: Tensor) -> Tensor:
+        """Pad frames with zeros at the right and bottom. Counts are not normalised.
 
         Args:
-            frames: uint8 or float [..., C, H, W], H and W at most the padded size.
+            frames: uint8 or float [..., C, H, W], of the frame size or padded already.
 
         Returns:
-            float32 [..., C, padded H, padded W].
+            The same type, [..., C, padded H, padded W].
+
+        Raises:
+            ValueError: The frames have another size.
         """
-        height, width = self.sequence.padded_size
-        below, right = height - frames.shape[-2], width - frames.shape[-1]
-        if below or right:
+        size, padded = tuple(frames.shape[-2:]), self.sequence.padded_size
+        if size != padded:
+            if size != self.sequence.frame_size:
+                raise ValueError(f"the detector is made for frames of {self.sequence.frame_size} pixels, not {size}")
+            below, right = padded[0] - size[0], padded[1] - size[1]
             frames = nn.functional.pad(frames, (0, right, 0, below))
-        return frames.float()
+        return frames
 
     def forward_backbone(
         self, frames: Tensor, states: Sequence[LstmState] | None = None
@@ -88,7 +93,7 @@ class Detector(nn.Module):
         Returns:
             Features [L, B, C_s, H_s, W_s] at strides 8, 16, 32, and the states after the last frame.
         """
-        features, states = self.backbone(self.prepare(frames), states)
+        features, states = self.backbone(self.pad(frames), states)
         return features[1:], states
 
     def forward_head(
@@ -121,7 +126,7 @@ class Detector(nn.Module):
     def compile_backbone(self) -> None:
         """Let torch.compile translate the stages at their first use; parameter names stay as they are."""
         for stage in self.backbone.stages:
-            stage.compile()
+            stage.compile_parts()
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute the activations of each stage in the backward pass instead of keeping them."""
