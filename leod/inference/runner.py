@@ -240,7 +240,8 @@ class _Pass:
             if not wanted.any():
                 return
             steps, rows = np.nonzero(wanted)
-            predictions, _ = self._detector.forward_head([maps[steps, rows] for maps in features])
+            where = tuple(torch.from_numpy(index).to(self._device) for index in (steps, rows))
+            predictions, _ = self._detector.forward_head([maps[where] for maps in features])
         detections = postprocess(predictions, self._detection.confidence_threshold, self._detection.nms_threshold)
         borders = np.cumsum([len(found) for found in detections])[:-1]
         # One copy from the device for all frames of the call.
