@@ -1,0 +1,188 @@
+"""The stages `pretrain` (round 0) and `self_train` (rounds 1, 2, …)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from leod.config.schema import HardwareConfig
+from leod.config.stages import TrainSettings
+from leod.data.sequence import Sequence, open_split
+from leod.errors import CheckpointError, ConfigError, DataError
+from leod.files import write_json
+from leod.labels.splits import KeptLabels
+from leod.models.checkpoint import (
+    DetectorFile,
+    load_detector,
+    load_weights,
+    read_detector_file,
+    write_detector_file,
+)
+from leod.models.detector import build_detector
+from leod.models.weights import recognise
+from leod.provenance import Stopwatch
+from leod.training.control import COLUMNS, cpu_weights
+from leod.training.curves import TrainingCurves
+from leod.training.distributed import lock_results
+from leod.training.run import TrainingJob, run_training
+
+_LOG = logging.getLogger(__name__)
+
+
+def pretrain(
+    sequences: Path,
+    labels: Path,
+    output: Path,
+    settings: TrainSettings,
+    seed: int = 0,
+    hardware: HardwareConfig | None = None,
+) -> None:
+    """Train a detector on the kept labels of the train split.
+
+    Writes `model.ckpt`, `training.csv` and `training.json` into ``output``. An interrupted training goes on where it
+    was, with the same result as if it had not been interrupted. With the setting `from` the weights of that file are
+    taken instead of training.
+
+    Args:
+        sequences: Preprocessed data set with the splits train and val.
+        labels: `labels.json`, which labelled frames are kept.
+        output: Results folder of the round.
+        settings: Settings of the stage.
+        seed: Seed of weights, order and augmentation of the data.
+        hardware: How to use the machine.
+
+    Raises:
+        DataError: Sequences or labels are missing, damaged, or leave nothing to learn from.
+        CheckpointError: The file of the setting `from` belongs to another detector.
+        ConfigError: Settings do not fit each other or the data.
+        LockedError: Another process trains in ``output``.
+        ResourceError: Out of memory, disk space, or time.
+    """
+    hardware = hardware or HardwareConfig()
+    with lock_results(output, hardware):
+        if settings.training.from_checkpoint is not None:
+            _take_weights(settings.training.from_checkpoint, output, settings, seed)
+            return
+        run_training(
+            TrainingJob(
+                stage="pretrain",
+                settings=settings,
+                seed=seed,
+                hardware=hardware,
+                output=output,
+                sequences=open_split(sequences, "train", settings.sequence),
+                kept=KeptLabels.read(labels),
+                validation_sequences=_open_validation(sequences, settings),
+                initial_weights=None,
+                inputs={"sequences": sequences, "labels": labels},
+            )
+        )
+
+
+def self_train(
+    dataset: Path,
+    sequences: Path,
+    output: Path,
+    settings: TrainSettings,
+    seed: int = 0,
+    hardware: HardwareConfig | None = None,
+    previous: Path | None = None,
+) -> None:
+    """Train a detector on all labels of a pseudo-labelled data set.
+
+    Writes the same files as `pretrain` and goes on after an interruption in the same way.
+
+    Args:
+        dataset: Pseudo-labelled data set, of which the split train is used.
+        sequences: The original data set, of which the split val is used.
+        output: Results folder of the round.
+        settings: Settings of the stage.
+        seed: Seed of weights, order and augmentation of the data.
+        hardware: How to use the machine.
+        previous: Detector of the round before; needed if `initial_weights` is 'previous'.
+
+    Raises:
+        DataError: Sequences are missing, damaged, or leave nothing to learn from.
+        CheckpointError: ``previous`` belongs to another detector.
+        ConfigError: Settings do not fit each other or the data.
+        LockedError: Another process trains in ``output``.
+        ResourceError: Out of memory, disk space, or time.
+    """
+    training = settings.training
+    if training.from_checkpoint is not None:
+        raise ConfigError("self_train.from: only pretraining can be replaced by a checkpoint; remove the key")
+    if training.initial_weights == "previous" and previous is None:
+        raise ConfigError(
+            "self_train.initial_weights is 'previous', but no detector of the round before was given. Give it with "
+            "--previous, or set initial_weights: scratch."
+        )
+    initial = previous if training.initial_weights == "previous" else None
+    inputs: dict[str, Path | str] = {"dataset": dataset, "sequences": sequences}
+    if initial is not None:
+        inputs["previous"] = initial
+    hardware = hardware or HardwareConfig()
+    with lock_results(output, hardware):
+        run_training(
+            TrainingJob(
+                stage="self_train",
+                settings=settings,
+                seed=seed,
+                hardware=hardware,
+                output=output,
+                sequences=open_split(dataset, "train", settings.sequence),
+                kept=None,
+                validation_sequences=_open_validation(sequences, settings),
+                initial_weights=initial,
+                inputs=inputs,
+            )
+        )
+
+
+def _open_validation(root: Path, settings: TrainSettings) -> list[Sequence]:
+    """The validation split; it may be missing where the last checkpoint is taken anyway."""
+    select = settings.training.validation.select
+    if select == "last" and not (root / "val").is_dir():
+        _LOG.info("%s has no split val: training goes without validation", root)
+        return []
+    sequences = open_split(root, "val", settings.sequence)
+    if select == "best" and not any(len(sequence.labelled_frames) for sequence in sequences):
+        raise DataError(
+            root / "val",
+            "no sequence has a labelled frame, so the best checkpoint cannot be told. Add labels, or set "
+            "validation.select: last.",
+        )
+    return sequences
+
+
+def _take_weights(checkpoint: Path, output: Path, settings: TrainSettings, seed: int) -> None:
+    """Write the results of a training that did not have to happen; published checkpoints are welcome too."""
+    stopwatch = Stopwatch()
+    if _is_detector_file(checkpoint):
+        detector, published = load_detector(checkpoint, settings.model, settings.sequence), None
+    else:
+        imported = recognise(checkpoint, settings.model, settings.sequence)
+        detector, published = build_detector(settings.model, settings.sequence), imported.published
+        load_weights(checkpoint, detector, imported.state_dict)
+    provenance = stopwatch.provenance("pretrain", settings, {"from": checkpoint}, seed)
+    weights = cpu_weights(detector)
+    write_detector_file(
+        output / "model.ckpt", DetectorFile(settings.model, settings.sequence, weights, provenance, published)
+    )
+    TrainingCurves(COLUMNS).write(output / "training.csv")
+    write_json(
+        output / "training.json",
+        {
+            "provenance": provenance,
+            "steps": 0,
+            "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        },
+    )
+    _LOG.info("took the weights of %s instead of training", checkpoint)
+
+
+def _is_detector_file(path: Path) -> bool:
+    try:
+        read_detector_file(path)
+    except CheckpointError:
+        return False
+    return True

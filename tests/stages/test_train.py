@@ -1,0 +1,452 @@
+"""Real trainings of a tiny detector: what they write, and that nothing is lost when they are interrupted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from train_scenario import CPU, LABELLED_FRAMES, settings, write_dataset
+
+from leod.errors import CheckpointError, ConfigError, DataError, LockedError, ResourceError
+from leod.files import locked
+from leod.labels.splits import KeptLabels
+from leod.models.checkpoint import load_detector
+from leod.stages.train import pretrain, self_train
+from leod.training.module import DetectionTraining
+
+RESULTS = {"model.ckpt", "training.csv", "training.json"}
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("training_data") / "sequences"
+    labels = write_dataset(root)
+    return root, labels
+
+
+def weights(output):
+    return torch.load(output / "model.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_equal_weights(output, expected):
+    ours, theirs = weights(output), weights(expected)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def assert_equal_results(output, expected):
+    assert_equal_weights(output, expected)
+    assert (output / "training.csv").read_text() == (expected / "training.csv").read_text()
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != ".lock"}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(dataset, tmp_path_factory):
+    """Output of an uninterrupted training with the given settings; each is trained once."""
+    done = {}
+
+    def train(**changes):
+        key = json.dumps(changes, sort_keys=True)
+        if key not in done:
+            done[key] = tmp_path_factory.mktemp("undisturbed")
+            pretrain(*dataset, done[key], settings(**changes), seed=3, hardware=CPU)
+        return done[key]
+
+    return train
+
+
+class Crash(BaseException):
+    """Ends a training as abruptly as a kill does, but within the test."""
+
+
+@pytest.fixture
+def crash_at(monkeypatch):
+    """Let training crash before its n-th batch (counted from its very beginning), once for each given n."""
+    original = DetectionTraining.training_step
+
+    def install(*batches):
+        remaining = list(batches)
+
+        def training_step(self, batch, batch_idx):
+            if self.batches_done in remaining:
+                remaining.remove(self.batches_done)
+                raise Crash
+            return original(self, batch, batch_idx)
+
+        monkeypatch.setattr(DetectionTraining, "training_step", training_step)
+
+    return install
+
+
+# --------------------------------------------------------------------------------------------------- what is written
+
+
+def test_pretraining_writes_exactly_its_results(undisturbed):
+    output = undisturbed()
+    assert files(output) == RESULTS
+    curves = pandas.read_csv(output / "training.csv")
+    assert curves["step"].tolist() == list(range(1, 9))
+    assert curves["loss"].notna().all()
+    assert curves.loc[curves["validation_AP"].notna(), "step"].tolist() == [4, 8]
+    record = json.loads((output / "training.json").read_text())
+    assert record["provenance"]["seed"] == 3
+    assert record["provenance"]["resumed_at"] == []
+    assert record["steps"] == 8
+    assert record["selected_step"] in (4, 8)
+    load_detector(output / "model.ckpt", settings().model, settings().sequence)
+
+
+def test_training_learns(dataset, undisturbed):
+    curves = pandas.read_csv(undisturbed(steps=8, learning_rate=3e-3) / "training.csv")
+    fresh = settings()
+    assert curves["loss"].iloc[-3:].mean() < curves["loss"].iloc[:3].mean()
+    assert curves["learning_rate"].iloc[-1] == pytest.approx(3e-3 / fresh.training.final_divisor)
+
+
+def test_self_training_uses_all_labels_and_the_previous_detector(dataset, undisturbed, tmp_path, caplog):
+    root, _ = dataset
+    previous = undisturbed() / "model.ckpt"
+    chosen = settings(initial_weights="previous", steps=1, learning_rate=1e-12)
+    with caplog.at_level(logging.INFO, logger="leod.data"):
+        self_train(root, root, tmp_path / "out", chosen, hardware=CPU, previous=previous)
+    assert f"training on {3 * len(LABELLED_FRAMES)} kept labelled frames" in caplog.text
+    assert files(tmp_path / "out") == RESULTS
+    before, after = weights(previous.parent), weights(tmp_path / "out")
+    for name in before:
+        if "running" not in name and "num_batches" not in name:
+            assert torch.allclose(before[name], after[name], atol=1e-6), name
+
+
+def test_self_training_from_previous_needs_a_detector(dataset, tmp_path):
+    root, _ = dataset
+    with pytest.raises(ConfigError, match="--previous"):
+        self_train(root, root, tmp_path, settings(initial_weights="previous"), hardware=CPU)
+
+
+def test_detector_of_another_size_is_refused(dataset, undisturbed, tmp_path):
+    root, _ = dataset
+    chosen = settings(initial_weights="previous")
+    chosen = chosen.model_copy(update={"model": chosen.model.model_copy(update={"embed_dim": 16})})
+    with pytest.raises(CheckpointError, match="embed_dim"):
+        self_train(root, root, tmp_path, chosen, hardware=CPU, previous=undisturbed() / "model.ckpt")
+
+
+def test_weights_of_a_file_instead_of_pretraining(dataset, undisturbed, tmp_path):
+    source = undisturbed() / "model.ckpt"
+    pretrain(*dataset, tmp_path / "out", settings(from_checkpoint=source), hardware=CPU)
+    assert files(tmp_path / "out") == RESULTS
+    assert_equal_weights(tmp_path / "out", source.parent)
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["steps"] == 0
+
+
+def test_select_last_takes_the_last_weights(undisturbed):
+    validation = settings().training.validation.model_dump()
+    last = undisturbed(validation={**validation, "select": "last"})
+    record = json.loads((last / "training.json").read_text())
+    assert record["selected_step"] == 8
+    best = json.loads((undisturbed() / "training.json").read_text())
+    assert best["best"]["step"] == best["selected_step"]
+
+
+def test_best_is_the_highest_and_among_equals_the_earliest(dataset, tmp_path, monkeypatch):
+    scores = iter([0.1, 0.3, 0.3, 0.2])
+    seen = {}
+
+    def fake_validation(detector, *_):
+        ap = next(scores)
+        seen[len(seen)] = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+        return dict.fromkeys(("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"), ap)
+
+    monkeypatch.setattr("leod.training.run.validate", fake_validation)
+    validation = {**settings().training.validation.model_dump(), "every_steps": 2}
+    pretrain(*dataset, tmp_path, settings(validation=validation), hardware=CPU)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["selected_step"] == 4
+    assert record["last"] == {"step": 8, "metrics": dict.fromkeys(record["last"]["metrics"], 0.2)}
+    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in weights(tmp_path).items())
+
+
+def test_validation_does_not_touch_training(undisturbed):
+    validation = {**settings().training.validation.model_dump(), "select": "last"}
+    often = undisturbed(validation={**validation, "every_steps": 2})
+    once = undisturbed(validation={**validation, "every_steps": 100})
+    assert_equal_weights(often, once)
+
+
+def test_accumulated_batches_make_one_step(undisturbed):
+    output = undisturbed(accumulate=2, steps=4)
+    assert pandas.read_csv(output / "training.csv")["step"].tolist() == [1, 2, 3, 4]
+
+
+def test_train_split_without_kept_labels_is_an_error(dataset, tmp_path):
+    root, labels = dataset
+    none = KeptLabels(sequences=dict.fromkeys(KeptLabels.read(labels).sequences, ()), setting="weakly_supervised")
+    none.write(tmp_path / "labels.json")
+    with pytest.raises(DataError, match="keeps no labelled frame"):
+        pretrain(root, tmp_path / "labels.json", tmp_path / "out", settings(), hardware=CPU)
+    assert files(tmp_path / "out") == set()
+
+
+def test_missing_train_split_is_an_error(dataset, tmp_path):
+    with pytest.raises(DataError, match="train"):
+        pretrain(tmp_path, dataset[1], tmp_path / "out", settings(), hardware=CPU)
+
+
+def test_diverging_training_says_so(dataset, tmp_path):
+    with pytest.raises(ConfigError, match=r"diverged.*Lower the learning rate"):
+        pretrain(*dataset, tmp_path, settings(learning_rate=1e30, clip_value=None), hardware=CPU)
+
+
+def test_two_trainings_never_write_the_same_folder(dataset, tmp_path):
+    with locked(tmp_path), pytest.raises(LockedError):
+        pretrain(*dataset, tmp_path, settings(), hardware=CPU)
+
+
+def test_out_of_memory_names_the_settings_that_help(dataset, tmp_path, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(DetectionTraining, "training_step", no_memory)
+    with pytest.raises(ResourceError, match=r"batch_size.*sequence_length.*gradient_checkpointing"):
+        pretrain(*dataset, tmp_path, settings(), hardware=CPU)
+
+
+def test_damaged_frames_are_reported_by_a_loader_process_as_data_error(dataset, tmp_path, monkeypatch):
+    def unreadable(self, start, stop):
+        raise DataError("frames.h5", "cut off: delete it")
+
+    monkeypatch.setattr("leod.data.sequence.Sequence.read_frames", unreadable)
+    with pytest.raises(DataError) as caught:
+        pretrain(*dataset, tmp_path, settings(), hardware=CPU.model_copy(update={"num_workers": 1}))
+    assert str(caught.value) == "frames.h5: cut off: delete it"
+
+
+# ------------------------------------------------------------------------------------------------------ interruption
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_workers", "crashes"),
+    [
+        ({"sampling": "mixed"}, 0, (1, 4, 7)),  # before the first checkpoint, right after one, late
+        ({"sampling": "mixed"}, 2, (5, 6)),
+        ({"sampling": "stream"}, 0, (4, 7)),
+        ({"sampling": "random"}, 2, (3, 7)),
+        ({"accumulate": 2, "steps": 4, "checkpoint_every_steps": 1}, 0, (3, 5, 7)),  # inside and between steps
+    ],
+)
+def test_interrupted_training_ends_with_the_same_weights(
+    changes, num_workers, crashes, dataset, undisturbed, tmp_path, crash_at
+):
+    expected = undisturbed(**changes)
+    hardware = CPU.model_copy(update={"num_workers": num_workers})
+    crash_at(*crashes)
+    for _ in crashes:
+        with pytest.raises(Crash):
+            pretrain(*dataset, tmp_path, settings(**changes), seed=3, hardware=hardware)
+        assert not (tmp_path / "model.ckpt").exists()
+    pretrain(*dataset, tmp_path, settings(**changes), seed=3, hardware=hardware)
+    assert_equal_results(tmp_path, expected)
+    assert files(tmp_path) == RESULTS
+
+
+def test_only_the_two_newest_checkpoints_are_kept(dataset, tmp_path, crash_at):
+    crash_at(7)
+    with pytest.raises(Crash):
+        pretrain(*dataset, tmp_path, settings(checkpoint_every_steps=1), hardware=CPU)
+    assert {name for name in files(tmp_path) if name.endswith(".ckpt")} == {
+        "checkpoints/step-000000006.ckpt",
+        "checkpoints/step-000000007.ckpt",
+    }
+
+
+def test_interrupted_in_a_validation(dataset, undisturbed, tmp_path, monkeypatch):
+    def crash(*_):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leod.training.run.validate", crash)
+        with pytest.raises(Crash):
+            pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert "checkpoints/step-000000004.ckpt" in files(tmp_path)
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert_equal_results(tmp_path, undisturbed())
+    assert json.loads((tmp_path / "training.json").read_text())["provenance"]["resumed_at"] == [4]
+
+
+def test_interrupted_while_the_results_are_written(dataset, undisturbed, tmp_path, monkeypatch):
+    def crash(*_):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leod.training.run.save_detector", crash)
+        with pytest.raises(Crash):
+            pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert_equal_results(tmp_path, undisturbed())
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one byte altered", "empty", "not a checkpoint"])
+def test_damaged_checkpoint_is_set_aside(damage, dataset, undisturbed, tmp_path, crash_at, caplog):
+    crash_at(7)
+    with pytest.raises(Crash):
+        pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    newest = max((tmp_path / "checkpoints").glob("*.ckpt"))
+    content = bytearray(newest.read_bytes())
+    if damage == "one byte altered":
+        content[len(content) // 2] ^= 1
+    newest.write_bytes(
+        {"cut short": bytes(content[: len(content) // 2]), "empty": b"", "not a checkpoint": b"hello"}.get(
+            damage, bytes(content)
+        )
+    )
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert_equal_results(tmp_path, undisturbed())
+    assert files(tmp_path) == RESULTS | {"checkpoints", f"checkpoints/{newest.name}.damaged"}
+    assert f"{newest.name}.damaged" in caplog.text
+    assert json.loads((tmp_path / "training.json").read_text())["provenance"]["resumed_at"] == [4]
+
+
+@pytest.mark.parametrize("change", ["settings", "seed", "labels"])
+def test_checkpoint_of_another_training_is_set_aside(change, dataset, undisturbed, tmp_path, crash_at, caplog):
+    root, labels = dataset
+    other = {"settings": settings(), "seed": 3, "labels": labels}
+    if change == "settings":
+        other["settings"] = settings(learning_rate=5e-4)
+    elif change == "seed":
+        other["seed"] = 4
+    else:
+        kept = KeptLabels.read(labels)
+        other["labels"] = tmp_path / "other_labels.json"
+        KeptLabels({name: chosen[1:] for name, chosen in kept.sequences.items()}, kept.setting).write(other["labels"])
+    output = tmp_path / "out"
+    crash_at(5)
+    with pytest.raises(Crash):
+        pretrain(root, other["labels"], output, other["settings"], seed=other["seed"], hardware=CPU)
+    pretrain(root, labels, output, settings(), seed=3, hardware=CPU)
+    assert_equal_results(output, undisturbed())
+    assert "was made with other settings" in caplog.text
+
+
+def test_working_checkpoints_on_scratch_storage(dataset, undisturbed, tmp_path, crash_at):
+    output, scratch = tmp_path / "study" / "round_0", tmp_path / "scratch"
+    hardware = CPU.model_copy(update={"scratch": scratch})
+    crash_at(5)
+    with pytest.raises(Crash):
+        pretrain(*dataset, output, settings(), seed=3, hardware=hardware)
+    assert files(output) == set()
+    assert len(list(scratch.rglob("*.ckpt"))) == 2
+    pretrain(*dataset, output, settings(), seed=3, hardware=hardware)
+    assert_equal_results(output, undisturbed())
+    assert files(output) == RESULTS
+    assert list(scratch.rglob("*")) == []
+
+
+def test_settings_of_the_machine_may_change_in_between(dataset, undisturbed, tmp_path, crash_at):
+    crash_at(5)
+    with pytest.raises(Crash):
+        pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU.model_copy(update={"num_workers": 1}))
+    hardware = CPU.model_copy(update={"gradient_checkpointing": True})
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=hardware)
+    assert json.loads((tmp_path / "training.json").read_text())["provenance"]["resumed_at"] == [4]
+    expected = weights(undisturbed())
+    assert all(torch.allclose(ours, expected[name], atol=1e-5) for name, ours in weights(tmp_path).items())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_saves_at_the_next_step(number, status, dataset, undisturbed, tmp_path, monkeypatch):
+    original = DetectionTraining.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.batches_done == 4:
+            os.kill(os.getpid(), number)
+        return original(self, batch, batch_idx)
+
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionTraining, "training_step", training_step)
+        with pytest.raises(SystemExit) as stopped:
+            pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert stopped.value.code == status
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert json.loads((tmp_path / "training.json").read_text())["provenance"]["resumed_at"] == [5]
+    assert_equal_results(tmp_path, undisturbed())
+
+
+def test_end_of_the_time_limit_saves_and_fails(dataset, undisturbed, tmp_path):
+    hardware = CPU.model_copy(update={"time_limit_s": 60.0, "save_before_time_limit_s": 60.0})
+    attempts = 0
+    while not (tmp_path / "model.ckpt").exists() and attempts < 2:
+        attempts += 1
+        with pytest.raises(ResourceError, match=rf"saved at step {attempts}; run again"):
+            pretrain(*dataset, tmp_path, settings(), seed=3, hardware=hardware)
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert_equal_results(tmp_path, undisturbed())
+
+
+def start_process(dataset, output, **hardware):
+    arguments = {
+        "sequences": str(dataset[0]),
+        "labels": str(dataset[1]),
+        "output": str(output),
+        "settings": settings(steps=12, checkpoint_every_steps=2).model_dump(mode="json", by_alias=True),
+        "seed": 3,
+        "hardware": {**CPU.model_dump(mode="json"), **hardware},
+    }
+    script = Path(__file__).with_name("train_scenario.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(script), json.dumps(arguments)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_checkpoint(output, process, minimum_step):
+    deadline = time.monotonic() + 120.0
+    while time.monotonic() < deadline:
+        steps = [int(path.stem.split("-")[1]) for path in (output / "checkpoints").glob("step-*.ckpt")]
+        if max(steps, default=0) >= minimum_step:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint appeared")
+
+
+def test_killed_process_and_waiting_process_go_on_where_they_were(dataset, undisturbed, tmp_path):
+    """KILL, then TERM to the whole group with loader processes and `on_terminate: wait`, then a rerun."""
+    process = start_process(dataset, tmp_path, num_workers=2)
+    wait_for_checkpoint(tmp_path, process, minimum_step=2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    process = start_process(dataset, tmp_path, num_workers=2, on_terminate="wait")
+    wait_for_checkpoint(tmp_path, process, minimum_step=6)
+    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=3.0)
+    with pytest.raises(LockedError):
+        pretrain(*dataset, tmp_path, settings(), hardware=CPU)
+    os.killpg(process.pid, signal.SIGKILL)
+    _, log = process.communicate()
+    assert "waiting to be killed" in log
+
+    changes = {"steps": 12, "checkpoint_every_steps": 2}
+    pretrain(*dataset, tmp_path, settings(**changes), seed=3, hardware=CPU)
+    assert_equal_results(tmp_path, undisturbed(**changes))
+    assert len(json.loads((tmp_path / "training.json").read_text())["provenance"]["resumed_at"]) == 2
