@@ -14,12 +14,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from leod.config.schema import SensorSize, SimulationConfig
-from leod.events.simulation import rendering as view
+from leod.events.simulation.actors import ACTOR_CLASS, CAR, PEDESTRIAN
+from leod.events.simulation.rendering import draw_objects, log_intensity
 from leod.events.simulation.scene import FOCAL_LENGTH_WIDTHS, Scene, make_scene
 from leod.events.simulation.sensor import EventSensor, crossings
+from leod.events.simulation.street import draw_street
 from leod.labels.dtypes import RECORDING_BOX_DTYPE
 
-SIMULATOR_VERSION = 1
+SIMULATOR_VERSION = 2
 """Raised whenever the same settings make other recordings than before."""
 
 SPLITS = ("train", "val", "test")
@@ -48,7 +50,7 @@ class RecordingSimulator:
     ) -> None:
         scene_seed, sensor_seed = np.random.SeedSequence([config.seed, SPLITS.index(split), index]).spawn(2)
         self._size = sensor
-        self._class_ids = {view.CAR: class_ids["car"], view.PEDESTRIAN: class_ids["pedestrian"]}
+        self._class_ids = {CAR: class_ids["car"], PEDESTRIAN: class_ids["pedestrian"]}
         self._config = config
         images = max(2, round(config.duration_s * config.render_rate_hz) + 1)
         self._times = np.arange(images) / config.render_rate_hz
@@ -79,7 +81,7 @@ class RecordingSimulator:
         centre_x = 0.5 * size.width + camera.pan_px[image_number]
         travel = camera.travel[image_number]
         if self._background_of != (horizon, centre_x, travel):
-            view.draw_street(
+            draw_street(
                 self._background,
                 focal,
                 horizon,
@@ -92,7 +94,7 @@ class RecordingSimulator:
             )
             self._background_of = (horizon, centre_x, travel)
         image = self._background.copy()
-        view.draw_objects(
+        draw_objects(
             image,
             self._owner,
             focal,
@@ -112,15 +114,14 @@ class RecordingSimulator:
         """Yield the events in order of time, int64 [n, 4], rows t (microseconds), x, y, p (0 or 1)."""
         log_before = np.empty((self._size.height, self._size.width))
         log_now = np.empty_like(log_before)
-        view.log_intensity(self.render(0), self.scene.contrast, log_before)
+        log_intensity(self.render(0), self.scene.contrast, log_before)
         reference = self._sensor.first_reference(log_before)
-        # The first image only sets the scene; its arbitrary reference offsets stay below one threshold.
         buffer = np.empty((_FIRST_BUFFER, 4), np.int64)
         count, chunk_start = 0, 0
         times_us = np.round(self._times * 1e6).astype(np.int64)
         last = len(times_us) - 1
         for number in range(1, last + 1):
-            view.log_intensity(self.render(number), self.scene.contrast, log_now)
+            log_intensity(self.render(number), self.scene.contrast, log_now)
             buffer, count = crossings(
                 log_before,
                 log_now,
@@ -156,7 +157,7 @@ class RecordingSimulator:
             if box is None or self._motion_px[actor] < _NOTICEABLE_MOTION_PX:
                 continue
             left, top, right, bottom = box
-            class_id = self._class_ids[int(self.scene.actors[actor, view.ACTOR_CLASS])]
+            class_id = self._class_ids[int(self.scene.actors[actor, ACTOR_CLASS])]
             self._rows.append((time_us, left, top, right - left, bottom - top, class_id, actor + 1, 1.0))
 
     def boxes(self) -> np.ndarray:

@@ -11,12 +11,49 @@ from dataclasses import dataclass
 import numpy as np
 
 from leod.config.schema import SimulationConfig
-from leod.events.simulation import rendering as view
+from leod.events.simulation.actors import (
+    ACTOR_CLASS,
+    ACTOR_COLUMNS,
+    ACTOR_HEIGHT,
+    ACTOR_LENGTH,
+    ACTOR_VALUE,
+    ACTOR_VALUE_2,
+    ACTOR_VALUE_3,
+    ACTOR_VARIANT,
+    ACTOR_WIDTH,
+    CAR,
+    PEDESTRIAN,
+    POSE_COLUMNS,
+    POSE_DISTANCE,
+    POSE_GAIT,
+    POSE_HEADING_X,
+    POSE_HEADING_Z,
+    POSE_X,
+    POSE_Z,
+)
+from leod.events.simulation.clutter import (
+    BOLLARD,
+    CLUTTER_COLUMNS,
+    CLUTTER_HEIGHT,
+    CLUTTER_KIND,
+    CLUTTER_VALUE,
+    CLUTTER_VARIANT,
+    CLUTTER_WIDTH,
+    CLUTTER_X,
+    CLUTTER_Z,
+    COLUMN,
+    CONTAINER,
+    FENCE,
+    POLE,
+    SIGN,
+    TREE,
+)
+from leod.events.simulation.patterns import FARTHEST_M, NEAREST_M, NOISE_SIZE
 
 FOCAL_LENGTH_WIDTHS = 0.8
-"""Focal length over sensor width: 64 degrees field of view."""
+"""Focal length over sensor width: 64 degrees field of """
 _EDGE = 0.5 / FOCAL_LENGTH_WIDTHS
-"""Tangent of half the horizontal field of view."""
+"""Tangent of half the horizontal field of """
 
 _CAR_RANGE_M = (3.0, 30.0)
 _PEDESTRIAN_RANGE_M = (2.8, 18.0)
@@ -100,58 +137,56 @@ def _make_camera(times: np.ndarray, width: int, config: SimulationConfig, genera
 
 def _make_clutter(travel: float, config: SimulationConfig, generator: np.random.Generator) -> np.ndarray:
     """Things along both pavements, up to the farthest point that the camera will see."""
-    length = travel + view.FARTHEST_M
+    length = travel + FARTHEST_M
     count = generator.poisson(0.9 * config.clutter * length)
-    clutter = np.zeros((count, view.CLUTTER_COLUMNS))
+    clutter = np.zeros((count, CLUTTER_COLUMNS))
     # kind, share, width range, height range
     kinds = (
-        (view.POLE, 0.16, (0.12, 0.22), (3.5, 6.0)),
-        (view.TREE, 0.2, (1.4, 2.8), (2.6, 5.0)),
-        (view.BOLLARD, 0.2, (0.3, 0.55), (0.9, 1.5)),
-        (view.SIGN, 0.14, (0.5, 0.9), (2.0, 2.8)),
-        (view.CONTAINER, 0.14, (1.8, 3.8), (1.1, 1.9)),
-        (view.FENCE, 0.08, (2.5, 5.0), (0.8, 1.2)),
-        (view.COLUMN, 0.08, (0.6, 1.0), (1.7, 2.5)),
+        (POLE, 0.16, (0.12, 0.22), (3.5, 6.0)),
+        (TREE, 0.2, (1.4, 2.8), (2.6, 5.0)),
+        (BOLLARD, 0.2, (0.3, 0.55), (0.9, 1.5)),
+        (SIGN, 0.14, (0.5, 0.9), (2.0, 2.8)),
+        (CONTAINER, 0.14, (1.8, 3.8), (1.1, 1.9)),
+        (FENCE, 0.08, (2.5, 5.0), (0.8, 1.2)),
+        (COLUMN, 0.08, (0.6, 1.0), (1.7, 2.5)),
     )
     picks = generator.choice(len(kinds), size=count, p=[share for _, share, _, _ in kinds])
     for row, pick in zip(clutter, picks, strict=True):
         kind, _, widths, heights = kinds[pick]
-        row[view.CLUTTER_KIND] = kind
-        row[view.CLUTTER_WIDTH] = generator.uniform(*widths)
-        row[view.CLUTTER_HEIGHT] = generator.uniform(*heights)
-        lateral = generator.uniform(4.0, 7.5) + row[view.CLUTTER_WIDTH] / 2
-        row[view.CLUTTER_X] = lateral if generator.random() < 0.5 else -lateral
-        row[view.CLUTTER_Z] = generator.uniform(3.0, length)
-        row[view.CLUTTER_VALUE] = generator.uniform(0.1, 0.85)
-        row[view.CLUTTER_VARIANT] = generator.random()
+        row[CLUTTER_KIND] = kind
+        row[CLUTTER_WIDTH] = generator.uniform(*widths)
+        row[CLUTTER_HEIGHT] = generator.uniform(*heights)
+        lateral = generator.uniform(4.0, 7.5) + row[CLUTTER_WIDTH] / 2
+        row[CLUTTER_X] = lateral if generator.random() < 0.5 else -lateral
+        row[CLUTTER_Z] = generator.uniform(3.0, length)
+        row[CLUTTER_VALUE] = generator.uniform(0.1, 0.85)
+        row[CLUTTER_VARIANT] = generator.random()
     return clutter
 
 
 def _make_car(generator: np.random.Generator) -> np.ndarray:
-    actor = np.zeros(view.ACTOR_COLUMNS)
-    actor[view.ACTOR_CLASS] = view.CAR
+    actor = np.zeros(ACTOR_COLUMNS)
+    actor[ACTOR_CLASS] = CAR
     variant = generator.random()
     van = variant >= 0.7
-    actor[view.ACTOR_LENGTH] = generator.uniform(3.6, 5.0)
-    actor[view.ACTOR_WIDTH] = generator.uniform(1.65, 1.95)
-    actor[view.ACTOR_HEIGHT] = generator.uniform(1.7, 2.2) if van else generator.uniform(1.35, 1.6)
-    actor[view.ACTOR_VALUE] = generator.choice([0.08, 0.15, 0.3, 0.5, 0.7, 0.9]) * generator.uniform(0.9, 1.1)
-    actor[view.ACTOR_VALUE_2] = generator.uniform(0.08, 0.3)
-    actor[view.ACTOR_VARIANT] = variant
+    actor[ACTOR_LENGTH] = generator.uniform(3.6, 5.0)
+    actor[ACTOR_WIDTH] = generator.uniform(1.65, 1.95)
+    actor[ACTOR_HEIGHT] = generator.uniform(1.7, 2.2) if van else generator.uniform(1.35, 1.6)
+    actor[ACTOR_VALUE] = generator.choice([0.08, 0.15, 0.3, 0.5, 0.7, 0.9]) * generator.uniform(0.9, 1.1)
+    actor[ACTOR_VALUE_2] = generator.uniform(0.08, 0.3)
+    actor[ACTOR_VARIANT] = variant
     return actor
 
 
 def _make_pedestrian(generator: np.random.Generator) -> np.ndarray:
-    actor = np.zeros(view.ACTOR_COLUMNS)
-    actor[view.ACTOR_CLASS] = view.PEDESTRIAN
-    actor[view.ACTOR_HEIGHT] = (
-        generator.uniform(1.55, 1.95) if generator.random() < 0.85 else generator.uniform(1.1, 1.4)
-    )
-    actor[view.ACTOR_WIDTH] = generator.uniform(0.2, 0.7)
-    actor[view.ACTOR_VALUE] = generator.uniform(0.08, 0.85)
-    actor[view.ACTOR_VALUE_2] = generator.uniform(0.08, 0.6)
-    actor[view.ACTOR_VALUE_3] = generator.uniform(0.3, 0.75)
-    actor[view.ACTOR_VARIANT] = generator.random()
+    actor = np.zeros(ACTOR_COLUMNS)
+    actor[ACTOR_CLASS] = PEDESTRIAN
+    actor[ACTOR_HEIGHT] = generator.uniform(1.55, 1.95) if generator.random() < 0.85 else generator.uniform(1.1, 1.4)
+    actor[ACTOR_WIDTH] = generator.uniform(0.2, 0.7)
+    actor[ACTOR_VALUE] = generator.uniform(0.08, 0.85)
+    actor[ACTOR_VALUE_2] = generator.uniform(0.08, 0.6)
+    actor[ACTOR_VALUE_3] = generator.uniform(0.3, 0.75)
+    actor[ACTOR_VARIANT] = generator.random()
     return actor
 
 
@@ -170,7 +205,7 @@ class _Course:
 def _car_course(ego_speed: float, early: bool, generator: np.random.Generator) -> _Course:
     """Draw a way for a car; ``early``: it is already there when the recording starts."""
     choice = generator.random()
-    farthest = view.FARTHEST_M
+    farthest = FARTHEST_M
     if choice < _PARKED_SHARE:
         side = generator.choice([-1.0, 1.0])
         z = generator.uniform(6.0, farthest) if early else farthest
@@ -193,7 +228,7 @@ def _car_course(ego_speed: float, early: bool, generator: np.random.Generator) -
     if ego_speed > _SLOW_EGO_M_S and generator.random() < 0.4:
         return _Course(generator.uniform(1.6, 3.0), farthest, 0.0, 1.0, ego_speed * generator.uniform(0.0, 0.5) + 0.1)
     x = generator.choice([-2.8, 2.7])
-    return _Course(x, view.NEAREST_M - 0.2, 0.0, 1.0, ego_speed + generator.uniform(2.0, 5.0))
+    return _Course(x, NEAREST_M - 0.2, 0.0, 1.0, ego_speed + generator.uniform(2.0, 5.0))
 
 
 def _pedestrian_course(ego_speed: float, early: bool, generator: np.random.Generator) -> _Course:
@@ -231,29 +266,29 @@ def _follow(
         entry_travel = camera.speed[0] * entry
     else:
         entry_travel = float(np.interp(entry, times, camera.travel))
-    pose = np.empty((len(times), view.POSE_COLUMNS))
-    pose[:, view.POSE_X] = course.x + course.heading_x * distance
-    pose[:, view.POSE_Z] = course.z + course.heading_z * distance + entry_travel - camera.travel
-    pose[:, view.POSE_HEADING_X] = course.heading_x
-    pose[:, view.POSE_HEADING_Z] = course.heading_z
-    pose[:, view.POSE_DISTANCE] = distance
-    pose[:, view.POSE_GAIT] = share * min(1.0, course.speed)
-    pose[~active, view.POSE_Z] = -1.0
+    pose = np.empty((len(times), POSE_COLUMNS))
+    pose[:, POSE_X] = course.x + course.heading_x * distance
+    pose[:, POSE_Z] = course.z + course.heading_z * distance + entry_travel - camera.travel
+    pose[:, POSE_HEADING_X] = course.heading_x
+    pose[:, POSE_HEADING_Z] = course.heading_z
+    pose[:, POSE_DISTANCE] = distance
+    pose[:, POSE_GAIT] = share * min(1.0, course.speed)
+    pose[~active, POSE_Z] = -1.0
     return pose, share * course.speed < 0.02
 
 
 def _visible(actor: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """Whether the actor's middle is on the sensor at a distance where it can be told, bool [F]."""
-    nearest, farthest = _CAR_RANGE_M if actor[view.ACTOR_CLASS] == view.CAR else _PEDESTRIAN_RANGE_M
-    z = pose[:, view.POSE_Z]
-    return (z > nearest) & (z < farthest) & (np.abs(pose[:, view.POSE_X]) < _EDGE * np.maximum(z, 0.1))
+    nearest, farthest = _CAR_RANGE_M if actor[ACTOR_CLASS] == CAR else _PEDESTRIAN_RANGE_M
+    z = pose[:, POSE_Z]
+    return (z > nearest) & (z < farthest) & (np.abs(pose[:, POSE_X]) < _EDGE * np.maximum(z, 0.1))
 
 
 def _credible(pose: np.ndarray, visible: np.ndarray, times: np.ndarray, course: _Course, camera: Camera) -> bool:
     """Whether the actor is seen for a while and does not run into the camera."""
     if visible.sum() * (times[1] - times[0]) < _SHORTEST_VISIT_S:
         return False
-    z, x = pose[:, view.POSE_Z], pose[:, view.POSE_X]
+    z, x = pose[:, POSE_Z], pose[:, POSE_X]
     if np.any((z > 0.0) & (z < 4.0) & (np.abs(x) < 2.0)):
         return False
     return course.speed > 0.0 or camera.speed[visible].mean() > 0.5
@@ -305,14 +340,14 @@ def make_scene(times: np.ndarray, width: int, config: SimulationConfig, generato
     return Scene(
         camera=camera,
         clutter=clutter,
-        actors=np.array([actor for actor, _, _ in members]).reshape(-1, view.ACTOR_COLUMNS),
+        actors=np.array([actor for actor, _, _ in members]).reshape(-1, ACTOR_COLUMNS),
         poses=np.stack([pose for _, pose, _ in members], axis=1)
         if members
-        else np.empty((len(times), 0, view.POSE_COLUMNS)),
+        else np.empty((len(times), 0, POSE_COLUMNS)),
         standing=np.stack([standing for _, _, standing in members], axis=1)
         if members
         else np.empty((len(times), 0), bool),
-        noise=generator.uniform(-1.0, 1.0, (view.NOISE_SIZE, view.NOISE_SIZE)),
+        noise=generator.uniform(-1.0, 1.0, (NOISE_SIZE, NOISE_SIZE)),
         wall_distance=generator.uniform(9.0, 13.0),
         style=generator.uniform(0.0, 100.0),
         crosswalk=generator.uniform(5.0, 40.0),
