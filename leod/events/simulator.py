@@ -162,7 +162,11 @@ class RecordingSimulator:
 
     def boxes(self) -> np.ndarray:
         """The labels so far, RECORDING_BOX_DTYPE [n], in order of time; pixels of the sensor, top-left corner."""
-        return np.array(self._rows, RECORDING_BOX_DTYPE)
+        # The rows end in padding, which np.array would leave as memory happens to be; files must not depend on that.
+        boxes = np.zeros(len(self._rows), RECORDING_BOX_DTYPE)
+        for name, column in zip(RECORDING_BOX_DTYPE.names, zip(*self._rows, strict=True), strict=False):
+            boxes[name] = column
+        return boxes
 
 
 def visible_box(measures: np.ndarray, size: SensorSize) -> tuple[float, float, float, float] | None:
