@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from leod.config.schema import HardwareConfig
 from leod.config.stages import TrainSettings
+from leod.data.mixed import divide_batch
 from leod.data.module import TrainingData, training_loader
 from leod.data.sequence import Sequence
 from leod.errors import ResourceError
@@ -124,6 +125,7 @@ def run_training(job: TrainingJob) -> None:
     hardware = job.hardware
     try:
         if hardware.devices > 1 and slurm_tasks(hardware) is None:
+            divide_batch(job.settings.training).of_rank(0, hardware.devices)
             # The processes watch the time themselves; this one only passes signals on.
             with StopRequests() as requests:
                 run_in_processes(_train_in_this_process, job, hardware.devices, requests)
