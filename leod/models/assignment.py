@@ -98,8 +98,8 @@ def assign(raw: Tensor, predicted_boxes: Tensor, targets: Tensor, anchors: Ancho
     Args:
         raw: float32 [B, N, 5+C], raw head outputs.
         predicted_boxes: float32 [B, N, 4], their decoded boxes: cx, cy, w, h in pixels.
-        targets: float32 [B, M, 7] yolox rows: class_id, cx, cy, w, h, objectness, class_confidence; zero rows are
-            padding, class id 1024 is an ignored box.
+        targets: float32 [B, M > 0, 7] yolox rows: class_id, cx, cy, w, h, objectness, class_confidence; zero rows
+            are padding, class id 1024 is an ignored box.
         anchors: The N anchors.
     """
     batch, rows = targets.shape[:2]

@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from leod.config.schema import ModelConfig, SequenceConfig
+from leod.config.schema import ModelConfig, SequenceConfig, Settings
 from leod.errors import CheckpointError
 from leod.files import atomic_file
 from leod.models.detector import Detector, build_detector
@@ -208,14 +208,16 @@ def _sequence_part(sequence: SequenceConfig) -> SequenceConfig:
     return SequenceConfig(**{name: getattr(sequence, name) for name in SequenceConfig.model_fields})
 
 
-def _compare(found: Any, expected: Any, ignored: tuple[str, ...], prefix: str = "") -> list[tuple[str, Any, Any]]:
+def _compare(
+    found: Settings, expected: Settings, ignored: tuple[str, ...], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
     """Differing leaves of two settings of the same class."""
     differences = []
     for name in type(found).model_fields:
         left, right = getattr(found, name), getattr(expected, name)
         if name in ignored or left == right:
             continue
-        if hasattr(left, "model_fields") and type(left) is type(right):
+        if isinstance(left, Settings) and type(left) is type(right):
             differences += _compare(left, right, ignored, f"{prefix}{name}.")
         else:
             differences.append((prefix + name, left, right))

@@ -89,6 +89,8 @@ class DetectionLoss(nn.Module):
             Scalars under `LOSS_NAMES`, in that order; `loss` is the one to differentiate.
         """
         raw, targets = raw.float(), self.mark_ignored(targets.float())
+        if targets.shape[1] == 0:
+            targets = targets.new_zeros(len(targets), 1, targets.shape[2])
         assignment = assign(raw, decode_boxes(raw[..., :4].detach(), anchors), targets, anchors)
         matched = assignment.matched
         target = targets.gather(1, assignment.matched_row.clamp(min=0)[..., None].expand(-1, -1, targets.shape[-1]))

@@ -238,23 +238,33 @@ def _shape_settings(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     }
 
 
-def _shapes_of(model: ModelConfig, sequence: SequenceConfig) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        detector = build_detector(model, sequence)
-    return {name: tuple(tensor.shape) for name, tensor in detector.state_dict().items()}
+def _config_settings(model: ModelConfig, sequence: SequenceConfig) -> dict[str, Any]:
+    """The same settings as a configuration gives them."""
+    return {
+        "channels of a frame": sequence.representation.channels,
+        "channels of the stages": model.stage_dims,
+        "blocks of the stages": model.blocks_per_stage,
+        "bottlenecks of the neck": round(3 * model.fpn_depth),
+        "classes": len(sequence.classes),
+    }
 
 
 def _differences(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+    found: Mapping[str, tuple[int, ...]], model: ModelConfig, sequence: SequenceConfig
 ) -> list[tuple[str, Any, Any]]:
     """Differing settings where shapes give them away, otherwise differing tensors."""
-    found_settings, expected_settings = _shape_settings(found), _shape_settings(expected)
+    found_settings, expected_settings = _shape_settings(found), _config_settings(model, sequence)
     settings = [
         (name, found_settings[name], expected_settings[name])
         for name in found_settings
         if found_settings[name] != expected_settings[name]
     ]
-    return settings or [
+    if settings:
+        return settings
+    with torch.device("meta"):
+        detector = build_detector(model, sequence)
+    expected = {name: tuple(tensor.shape) for name, tensor in detector.state_dict().items()}
+    return [
         (name, found.get(name, "missing"), expected.get(name, "not there"))
         for name in dict.fromkeys((*expected, *found))
         if found.get(name) != expected.get(name)
@@ -290,7 +300,7 @@ def recognise(path: Path, model: ModelConfig | None = None, sequence: SequenceCo
     nearest: tuple[list[tuple[str, Any, Any]], ModelConfig, str | None] | None = None
     for candidate in models:
         for dataset, frames in datasets.items():
-            differences = _differences(found, _shapes_of(candidate, frames))
+            differences = _differences(found, candidate, frames)
             if not differences:
                 return ImportedWeights(
                     model=candidate,
