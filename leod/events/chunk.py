@@ -54,6 +54,11 @@ class Recording(abc.ABC):
     height: int
     width: int
 
+    @property
+    def fraction_read(self) -> float | None:
+        """Share of the file that the latest `chunks` has gone through, 0..1; None where the format cannot tell."""
+        return None
+
     @abc.abstractmethod
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events from the first one on.

@@ -152,6 +152,11 @@ class DatRecording(Recording):
             raise DataError(self.path, f"the header says {name} {value!r}, which is not a number of pixels.")
         return int(value)
 
+    @property
+    def fraction_read(self) -> float:
+        """Share of the file that the latest `chunks` has gone through, 0..1."""
+        return (self._file.tell() - self._begin) / max(self.num_events * _EVENT_BYTES, 1)
+
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events; see `Recording.chunks`."""
         clock = np.array([-1, 0], dtype=np.int64)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from leod.config.schema import SensorSize
 from leod.errors import DataError
+from leod.events.aedat4 import Aedat4Recording
 from leod.events.chunk import EventChunk, Recording
 from leod.events.dat import DatRecording
 from leod.events.hdf5 import Hdf5Recording
+from leod.events.raw import RawRecording
 
 __all__ = ["RECORDING_SUFFIXES", "EventChunk", "Recording", "open_recording"]
 
@@ -17,6 +19,8 @@ _READERS: dict[str, Callable[[Path, SensorSize | None], Recording]] = {
     ".dat": DatRecording,
     ".h5": Hdf5Recording,
     ".hdf5": Hdf5Recording,
+    ".raw": RawRecording,
+    ".aedat4": Aedat4Recording,
 }
 
 RECORDING_SUFFIXES = tuple(_READERS)
@@ -27,7 +31,8 @@ def open_recording(path: Path, sensor: SensorSize | None = None) -> Recording:
     """Open a recording for reading; the suffix tells the format.
 
     Args:
-        path: A DAT v2 file (.dat) or an HDF5 event file (.h5, .hdf5).
+        path: A DAT v2 file (.dat), an HDF5 event file (.h5, .hdf5), a Prophesee RAW file (.raw) or an
+            AEDAT4 file (.aedat4).
         sensor: Size of the sensor. Needed where the file does not tell it, compared where it does.
 
     Returns:

@@ -13,10 +13,11 @@ def fill(folder, *names):
 def test_every_way_of_naming(tmp_path):
     fill(tmp_path, "b_td.dat", "b_bbox.npy", "a_td.dat.h5", "a_bbox.npy", "x_td_1_2_td.h5", "x_td_1_2_bbox.csv")
     fill(tmp_path, "d.dat", "d_bbox.json", ".incomplete-1-e_td.dat", "notes.txt", "c.h5", "c_bbox.npy")
+    fill(tmp_path, "e.raw", "e_bbox.csv", "f.aedat4", "f_bbox.json")
     found = find_recordings(tmp_path)
-    assert [files.name for files in found] == ["a", "b", "c", "d", "x_td_1_2"]
+    assert [files.name for files in found] == ["a", "b", "c", "d", "e", "f", "x_td_1_2"]
     assert [files.boxes.name for files in found] == [
-        *("a_bbox.npy", "b_bbox.npy", "c_bbox.npy", "d_bbox.json", "x_td_1_2_bbox.csv")
+        *("a_bbox.npy", "b_bbox.npy", "c_bbox.npy", "d_bbox.json", "e_bbox.csv", "f_bbox.json", "x_td_1_2_bbox.csv")
     ]
 
 

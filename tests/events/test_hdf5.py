@@ -74,3 +74,37 @@ def test_missing_group_column_and_truncation(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match="damaged or cut off"):
         Hdf5Recording(path)
+
+
+def write_metavision(path, geometry="32x24", **options):
+    rows = np.zeros(4, [("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    for name, values in COLUMNS.items():
+        rows[name] = np.maximum(values, 0)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("CD/events", data=rows, **options)
+        if geometry:
+            file.attrs["geometry"] = geometry
+    return path
+
+
+def test_reads_the_table_of_metavision(tmp_path):
+    path = write_metavision(tmp_path / "a.hdf5", chunks=(2,), compression="gzip")
+    with Hdf5Recording(path) as recording:
+        assert (recording.height, recording.width) == (24, 32)
+        chunks = list(recording.chunks(3))
+        assert recording.fraction_read == 1
+    assert np.concatenate([chunk.t for chunk in chunks]).tolist() == [3, 9, 9, 20]
+    with pytest.raises(DataError, match="does not tell the size"):
+        Hdf5Recording(write_metavision(tmp_path / "b.hdf5", geometry=None))
+
+
+def test_names_the_codec_that_is_missing(tmp_path):
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_chunk((2,))
+        creation.set_filter(0x8ECF, h5py.h5z.FLAG_OPTIONAL)
+        kind = h5py.h5t.py_create(np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")]))
+        h5py.h5d.create(file.create_group("CD").id, b"events", kind, h5py.h5s.create_simple((4,)), creation)
+    with pytest.raises(DataError, match=r"ECF codec.*metavision_file_to_dat"):
+        Hdf5Recording(path)

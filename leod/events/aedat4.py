@@ -1,0 +1,73 @@
+"""AEDAT4 recordings (iniVation's cameras), read by faery, which is an optional dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from leod.config.schema import SensorSize
+from leod.errors import DataError
+from leod.events.checking import EventChecker
+from leod.events.chunk import DEFAULT_CHUNK_EVENTS, EventChunk, Recording, resolve_sensor_size
+
+try:
+    import faery
+except ImportError:
+    faery = None
+
+_MAGIC = b"#!AER-DAT4.0"
+
+
+class Aedat4Recording(Recording):
+    """An AEDAT4 file; of several event streams the first one is read, packet by packet.
+
+    Times are microseconds since 1970, as the file has them: boxes must use the same clock.
+
+    Args:
+        path: The file.
+        sensor: Size of the sensor, compared with what the file says.
+
+    Raises:
+        DataError: The file is damaged or of another kind, contradicts ``sensor``, or faery is not installed.
+    """
+
+    def __init__(self, path: Path, sensor: SensorSize | None = None) -> None:
+        self.path = Path(path)
+        with self.path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise DataError(self.path, "is not an AEDAT4 file: empty, damaged or of an older version of AEDAT.")
+        if faery is None:
+            raise DataError(self.path, "reading AEDAT4 needs the package faery: pip install 'leod[aedat4]'.")
+        width, height = self._open().dimensions()
+        self.height, self.width = resolve_sensor_size(self.path, height, width, sensor)
+
+    def _open(self) -> faery.FiniteEventsStream:
+        try:
+            return faery.events_stream_from_file(self.path)
+        except Exception as error:  # the extension raises plain exceptions
+            raise DataError(self.path, f"cannot be read as AEDAT4: damaged or cut off ({error}).") from None
+
+    def _packets(self) -> Iterator[np.ndarray]:
+        packets = iter(self._open())
+        while True:
+            try:
+                packet = next(packets, None)
+            except Exception as error:  # the extension raises plain exceptions
+                raise DataError(self.path, f"cannot be read to its end: damaged or cut off ({error}).") from None
+            if packet is None:
+                return
+            yield packet
+
+    def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
+        """Read all events; see `Recording.chunks`."""
+        checker = EventChecker(self.path, self.height, self.width)
+        for packet in self._packets():
+            for start in range(0, len(packet), max_events):
+                events = packet[start : start + max_events]
+                t, x, y, p = (np.ascontiguousarray(events[name]) for name in ("t", "x", "y", "on"))
+                yield checker.check(t.astype(np.int64), x, y, p)
+
+    def close(self) -> None:
+        """Nothing to do: faery closes the file."""
