@@ -35,6 +35,10 @@ class DataError(LeodError):
         return type(self), (self.path, self.problem)
 
 
+class SensorSizeUnknownError(DataError):
+    """Neither a recording nor the caller tells the size of the sensor."""
+
+
 class CheckpointError(DataError):
     """A checkpoint is damaged or belongs to another model."""
 

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from leod.config.schema import SensorSize
-from leod.errors import DataError
+from leod.errors import DataError, SensorSizeUnknownError
 
 DEFAULT_CHUNK_EVENTS = 4_000_000
 MAXIMUM_LATENESS_US = 1_000_000
@@ -100,7 +100,8 @@ def resolve_sensor_size(
         (height, width).
 
     Raises:
-        DataError: Nobody knows the size, or file and caller contradict each other.
+        SensorSizeUnknownError: Nobody knows the size.
+        DataError: File and caller contradict each other.
     """
     if height and width:
         if sensor is not None and (sensor.height, sensor.width) != (height, width):
@@ -111,7 +112,9 @@ def resolve_sensor_size(
             )
         return height, width
     if sensor is None:
-        raise DataError(path, "the file does not tell the size of its sensor. Give the sensor's height and width.")
+        raise SensorSizeUnknownError(
+            path, "the file does not tell the size of its sensor. Give the sensor's height and width."
+        )
     return sensor.height, sensor.width
 
 

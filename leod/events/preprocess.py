@@ -99,6 +99,35 @@ def read_windows(recording: Recording, ends_us: np.ndarray, window_us: int) -> I
     yield from _cut(held, ends_us[done:], window_us)
 
 
+def read_adjoining_windows(recording: Recording, window_us: int) -> Iterator[tuple[int, EventChunk]]:
+    """Read the events of adjoining windows from the first event to the last one.
+
+    They are those of `leod.events.label_times.regular_window_ends`, found without a pass over the recording before.
+
+    Args:
+        recording: An open recording.
+        window_us: Length of a window in microseconds.
+
+    Yields:
+        End of the window in microseconds and its events, see `read_windows`; empty windows where nothing happens. The
+        last window usually ends after the last event.
+
+    Raises:
+        DataError: The recording is damaged or holds no events.
+    """
+    end_us = 0
+    held = None
+    for chunk in recording.chunks(_CHUNK_EVENTS):
+        end_us = int(chunk.t[0]) + window_us if held is None else end_us
+        held = _join(held, chunk, end_us - window_us)
+        complete = np.arange(end_us, int(chunk.t[-1]), window_us)
+        yield from zip(complete.tolist(), _cut(held, complete, window_us), strict=True)
+        end_us += len(complete) * window_us
+    if held is None:
+        raise DataError(recording.path, "holds no events.")
+    yield end_us, next(_cut(held, np.array([end_us]), window_us))
+
+
 def _join(held: EventChunk | None, chunk: EventChunk, start_us: int) -> EventChunk:
     """Events of both from ``start_us`` on."""
     parts = [

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from leod.config.schema import ModelConfig, SequenceConfig
 from leod.models.backbone import RecurrentMaxVit
-from leod.models.head import DecoupledHead, decode_predictions
+from leod.models.head import STRIDES, DecoupledHead, decode_predictions
 from leod.models.loss import DetectionLoss
 from leod.models.neck import PathAggregationPyramid
 from leod.models.states import LstmState
@@ -26,12 +26,18 @@ class Detector(nn.Module):
     Args:
         model: Size of the network.
         sequence: Frames and classes that it is made for.
+
+    Attributes:
+        frame_size: (height, width) of the frames that it takes.
+        padded_size: (height, width) that they are padded to.
     """
 
     def __init__(self, model: ModelConfig, sequence: SequenceConfig) -> None:
         super().__init__()
         self.model = model
         self.sequence = sequence
+        self.frame_size = sequence.frame_size
+        self.padded_size = sequence.padded_size
         self.backbone = RecurrentMaxVit(
             in_channels=sequence.representation.channels,
             stage_dims=model.stage_dims,
@@ -42,6 +48,21 @@ class Detector(nn.Module):
         )
         self.neck = PathAggregationPyramid(model.stage_dims[1:], model.fpn_depth)
         self.head = DecoupledHead(model.stage_dims[1:], len(sequence.classes))
+
+    def accept_frame_size(self, height: int, width: int) -> None:
+        """Take frames of another size than the network was made for.
+
+        No weight depends on the position, so the attention windows keep their size, with which they were trained, and
+        there are more or fewer of them.
+
+        Args:
+            height: Of the unpadded frames, in pixels.
+            width: Of the unpadded frames, in pixels.
+        """
+        cell_rows, cell_columns = self.sequence.partition_size
+        multiples = (STRIDES[-1] * cell_rows, STRIDES[-1] * cell_columns)
+        self.frame_size = height, width
+        self.padded_size = -(-height // multiples[0]) * multiples[0], -(-width // multiples[1]) * multiples[1]
 
     def pad(self, frames: Tensor) -> Tensor:
         """Pad frames with zeros at the right and bottom. Counts are not normalised.
@@ -55,10 +76,10 @@ class Detector(nn.Module):
         Raises:
             ValueError: The frames have another size.
         """
-        size, padded = tuple(frames.shape[-2:]), self.sequence.padded_size
+        size, padded = tuple(frames.shape[-2:]), self.padded_size
         if size != padded:
-            if size != self.sequence.frame_size:
-                raise ValueError(f"the detector is made for frames of {self.sequence.frame_size} pixels, not {size}")
+            if size != self.frame_size:
+                raise ValueError(f"the detector is made for frames of {self.frame_size} pixels, not {size}")
             below, right = padded[0] - size[0], padded[1] - size[1]
             frames = nn.functional.pad(frames, (0, right, 0, below))
         return frames

@@ -1,0 +1,306 @@
+"""Stage `detect`: run a trained detector over a recording of any supported format, as its events come."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from leod.config.schema import DetectionConfig, HardwareConfig, SensorSize, SequenceConfig
+from leod.errors import ConfigError, SensorSizeUnknownError
+from leod.events.chunk import Recording
+from leod.events.preprocess import read_adjoining_windows
+from leod.events.recording import open_recording
+from leod.events.representations import FrameBuilder
+from leod.inference.devices import autocast, memory_errors, prepare_for_inference
+from leod.labels.boxes import clamp, from_detection_rows, remove_flat
+from leod.labels.dtypes import LABEL_DTYPE
+from leod.labels.formats import BOX_FILE_SUFFIXES, write_boxes
+from leod.models.checkpoint import load_detector
+from leod.models.detector import Detector
+from leod.models.postprocess import postprocess
+from leod.progress import progress
+from leod.visualization.drawing import THEMES, BoxKind, comfortable_scale, compose, paint_frame
+from leod.visualization.video import write_video
+
+logger = logging.getLogger(__name__)
+
+_FASTEST_VIDEO_HZ = 30.0
+_FRAMES_PER_CALL = 8
+_PIXELS_PER_CALL = 500_000
+"""Frames pass the backbone together as long as they have no more pixels than this, for the sake of memory."""
+_MEMORY_ADVICE = "Run it on halved frames (downsample_by_2), on the CPU, or with a smaller model."
+
+
+@dataclass(frozen=True)
+class DetectionSummary:
+    """What a run of `detect` did.
+
+    Attributes:
+        windows: Windows that passed the detector.
+        boxes: Number of boxes of each class, by name.
+        recording_s: Time from the first event to the last one, in seconds.
+        elapsed_s: Time that the run took, without loading the detector, in seconds.
+    """
+
+    windows: int
+    boxes: dict[str, int]
+    recording_s: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class _DetectedWindow:
+    """One window and what was found in it.
+
+    Attributes:
+        end_us: End of the window.
+        last_event_us: Latest event so far.
+        frame: [C, H, W] as the detector sees it, unpadded.
+        boxes: `LABEL_DTYPE` [n] in pixels of the frame.
+    """
+
+    end_us: int
+    last_event_us: int
+    frame: np.ndarray
+    boxes: np.ndarray
+
+
+def detect(
+    recording: Path,
+    checkpoint: Path,
+    *,
+    video: Path | None = None,
+    boxes: Path | None = None,
+    confidence_threshold: float = 0.3,
+    nms_threshold: float = 0.45,
+    sensor: SensorSize | None = None,
+    downsample_by_2: bool | None = None,
+    speed: float = 1.0,
+    theme: str = "light",
+    scale: int = 0,
+    hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
+) -> DetectionSummary:
+    """Run a detector over a recording and write its boxes and a video of events and boxes.
+
+    The recording is cut into adjoining windows from its first event on, each becomes a frame as the detector was
+    trained on, and the recurrent state is carried from window to window; where nothing happens, frames are empty. Only
+    a few windows are in memory at a time, and the boxes if they are to be written.
+
+    A detector works on sensors of any size, but it knows objects of the size, in pixels, that it was trained on.
+
+    Args:
+        recording: The file, see `leod.events.recording.open_recording`.
+        checkpoint: The detector, `model.ckpt`.
+        video: MP4 file to write.
+        boxes: File of the boxes to write (.npy, .csv or .json, see `leod.labels.formats`): time stamp = end of the
+            window, pixels of the full sensor.
+        confidence_threshold: Least objectness times class confidence of a box.
+        nms_threshold: IoU above which the weaker of two boxes of a class is suppressed.
+        sensor: Size of the sensor if the recording does not tell it; without it the detector's is assumed.
+        downsample_by_2: Halve the frames; None: as in training.
+        speed: Video: seconds of the recording per second of playing; above real time frames are left out.
+        theme: Video: 'light' or 'dark'.
+        scale: Video: enlargement of the frames' pixels; 0: such that text is legible.
+        hardware: Where the detector runs.
+
+    Raises:
+        ConfigError: An option is out of range.
+        DataError: The recording is missing, damaged or holds no events.
+        CheckpointError: The detector is missing or damaged.
+        ResourceError: Disk or memory is full.
+    """
+    _check_options(video, boxes, confidence_threshold, nms_threshold, speed, theme, scale)
+    detector = prepare_for_inference(load_detector(checkpoint), hardware)
+    config = detector.sequence
+    detection = DetectionConfig(confidence_threshold=confidence_threshold, nms_threshold=nms_threshold)
+    halve = config.downsample_by_2 if downsample_by_2 is None else downsample_by_2
+    counts: Counter[int] = Counter()
+    collected: list[np.ndarray] = []
+    first_us = last_us = windows = 0
+    with _open(recording, sensor, config) as opened:
+        factor = 2 if halve else 1
+        size = opened.height, opened.width
+        _adapt(detector, opened, halve)
+
+        def watch(found: Iterator[_DetectedWindow]) -> Iterator[_DetectedWindow]:
+            nonlocal first_us, last_us, windows
+            with progress(None, f"detecting in {opened.path.name}", unit="s") as bar:
+                for window in found:
+                    first_us = window.end_us - config.window_us if windows == 0 else first_us
+                    last_us = window.last_event_us
+                    windows += 1
+                    counts.update(window.boxes["class_id"].tolist())
+                    if boxes is not None and len(window.boxes):
+                        collected.append(_on_sensor(window.boxes, size, factor))
+                    seconds = (last_us - first_us) // 1_000_000
+                    if opened.fraction_read:
+                        bar.total = max(round(seconds / opened.fraction_read), seconds)
+                    bar.update(seconds - bar.n)
+                    yield window
+
+        started = time.perf_counter()
+        with memory_errors("detection", _MEMORY_ADVICE):
+            found = watch(_detect_windows(detector, opened, config, halve, detection))
+            if video is None:
+                deque(found, maxlen=0)
+            else:
+                write_video(*_video_arguments(video, found, opened, config, factor, speed, theme, scale))
+        elapsed_s = time.perf_counter() - started
+        if boxes is not None:
+            rows = np.concatenate([np.zeros(0, LABEL_DTYPE), *collected])
+            write_boxes(boxes, rows, config.classes, SensorSize(height=opened.height, width=opened.width))
+    summary = DetectionSummary(
+        windows=windows,
+        boxes={name: counts[class_id] for class_id, name in enumerate(config.classes)},
+        recording_s=(last_us - first_us) / 1e6,
+        elapsed_s=elapsed_s,
+    )
+    logger.info(
+        "%s: %s in %d windows",
+        recording,
+        ", ".join(f"{count} boxes of class {name}" for name, count in summary.boxes.items()),
+        windows,
+    )
+    logger.info(
+        "%.3g s of recording in %.3g s: %.2g × real time",
+        summary.recording_s,
+        elapsed_s,
+        summary.recording_s / max(elapsed_s, 1e-9),
+    )
+    return summary
+
+
+def _check_options(
+    video: Path | None,
+    boxes: Path | None,
+    confidence_threshold: float,
+    nms_threshold: float,
+    speed: float,
+    theme: str,
+    scale: int,
+) -> None:
+    if video is not None and Path(video).suffix.lower() != ".mp4":
+        raise ConfigError(f"{video}: the video is an MP4 file; end its name in .mp4")
+    if boxes is not None and Path(boxes).suffix.lower() not in BOX_FILE_SUFFIXES:
+        raise ConfigError(f"{boxes}: end the name of the box file in {', '.join(BOX_FILE_SUFFIXES)}")
+    if not 0 <= confidence_threshold <= 1 or not 0 < nms_threshold <= 1:
+        raise ConfigError(
+            f"thresholds lie in 0..1; got {confidence_threshold} for the confidence and {nms_threshold} for the NMS"
+        )
+    if theme not in THEMES:
+        raise ConfigError(f"theme {theme!r} does not exist; possible are {', '.join(THEMES)}")
+    if not 0 < speed <= 1000 or scale < 0:
+        raise ConfigError(f"speed must lie in 0..1000 and scale be at least 0; got {speed:g} and {scale}")
+
+
+def _open(path: Path, sensor: SensorSize | None, config: SequenceConfig) -> Recording:
+    try:
+        return open_recording(path, sensor)
+    except SensorSizeUnknownError:
+        logger.warning(
+            "%s does not tell the size of its sensor; taking %d x %d (height x width) of the detector's data set. Give "
+            "the size (--sensor) if it is another.",
+            *(path, config.sensor.height, config.sensor.width),
+        )
+        return open_recording(path, config.sensor)
+
+
+def _adapt(detector: Detector, recording: Recording, halve: bool) -> None:
+    """Let the detector take the recording's frames."""
+    config = detector.sequence
+    size = (recording.height, recording.width)
+    if size == (config.sensor.height, config.sensor.width) and halve == config.downsample_by_2:
+        return
+    divisor = 2 if halve else 1
+    detector.accept_frame_size(size[0] // divisor, size[1] // divisor)
+    logger.warning(
+        "the detector was trained on frames of %d x %d pixels (height x width), this recording's are %d x %d%s. It "
+        "runs with its attention windows as trained, but objects may differ in size from those it knows; a detector "
+        "trained on this camera will do better.",
+        *config.frame_size,
+        *(side // divisor for side in size),
+        " after halving" if halve else "",
+    )
+
+
+def _detect_windows(
+    detector: Detector, recording: Recording, config: SequenceConfig, halve: bool, detection: DetectionConfig
+) -> Iterator[_DetectedWindow]:
+    builder = FrameBuilder(config.representation, recording.height, recording.width, halve)
+    pixels = math.prod(builder.shape[1:])
+    most = max(1, min(_FRAMES_PER_CALL, _PIXELS_PER_CALL // pixels))
+    device = next(detector.parameters()).device
+    states = None
+    frames: list[np.ndarray] = []
+    times: list[tuple[int, int]] = []
+    last_event_us = 0
+
+    @torch.inference_mode()
+    def flush() -> list[_DetectedWindow]:
+        nonlocal states
+        batch = torch.from_numpy(np.stack(frames)[:, None]).to(device)
+        with autocast(device, detection.precision):
+            features, states = detector.forward_sequence(batch, states)
+            predictions, _ = detector.forward_head([maps[:, 0] for maps in features])
+        found = postprocess(predictions, detection.confidence_threshold, detection.nms_threshold)
+        return [
+            _DetectedWindow(*moment, frame, from_detection_rows(rows.cpu().numpy(), t=moment[0]))
+            for moment, frame, rows in zip(times, frames, found, strict=True)
+        ]
+
+    for end_us, events in read_adjoining_windows(recording, config.window_us):
+        last_event_us = int(events.t[-1]) if len(events) else last_event_us
+        frames.append(builder.build(events))
+        times.append((end_us, last_event_us))
+        if len(frames) == most:
+            yield from flush()
+            frames, times = [], []
+    if frames:
+        yield from flush()
+
+
+def _on_sensor(boxes: np.ndarray, size: tuple[int, int], factor: int) -> np.ndarray:
+    """Boxes in pixels of the full sensor, inside of it; ``size`` = its (height, width)."""
+    enlarged = boxes.copy()
+    for name in ("x", "y", "w", "h"):
+        enlarged[name] *= factor
+    return remove_flat(clamp(enlarged, size))
+
+
+def _video_arguments(
+    path: Path,
+    found: Iterator[_DetectedWindow],
+    recording: Recording,
+    config: SequenceConfig,
+    factor: int,
+    speed: float,
+    theme: str,
+    scale: int,
+) -> tuple[Path, Iterator[np.ndarray], float]:
+    rate = speed * 1e6 / config.window_us
+    step = max(1, math.ceil(rate / _FASTEST_VIDEO_HZ))
+    colours = THEMES[theme]
+    scale = scale or comfortable_scale(recording.width // factor)
+
+    def pictures() -> Iterator[np.ndarray]:
+        for number, window in enumerate(found):
+            if number % step == 0:
+                yield compose(
+                    paint_frame(window.frame, colours, scale),
+                    [(window.boxes, BoxKind.DETECTION)],
+                    config.classes,
+                    scale,
+                    f"{recording.path.stem}   {window.end_us * 1e-6:.2f} s",
+                    [BoxKind.DETECTION],
+                    colours,
+                )
+
+    return Path(path), pictures(), rate / step
