@@ -185,6 +185,14 @@ def test_validation_does_not_touch_training(undisturbed):
     assert_equal_weights(often, once)
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.filterwarnings("ignore")
+def test_mixed_precision(precision, dataset, tmp_path):
+    pretrain(*dataset, tmp_path, settings(steps=2, precision=precision), hardware=CPU)
+    assert files(tmp_path) == RESULTS
+    assert all(torch.isfinite(tensor.float()).all() for tensor in weights(tmp_path).values())
+
+
 def test_accumulated_batches_make_one_step(undisturbed):
     output = undisturbed(accumulate=2, steps=4)
     assert pandas.read_csv(output / "training.csv")["step"].tolist() == [1, 2, 3, 4]
@@ -458,6 +466,7 @@ def test_two_processes_train_like_one(dataset, undisturbed, tmp_path):
     assert curves["validation_AP"].tolist() == pytest.approx(single["validation_AP"].tolist(), abs=1e-3, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_processes_stop_together_and_one_goes_on(dataset, undisturbed, tmp_path):
     changes = {"batch_size": 4, "steps": 4, "learning_rate": 1e-4, "checkpoint_every_steps": 1}
     hardware = CPU.model_copy(update={"devices": 2, "time_limit_s": 1.0})
