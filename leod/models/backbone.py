@@ -126,9 +126,9 @@ class PointwiseLstm(nn.Module):
             outputs.append(hidden)
         return torch.stack(outputs).permute(0, 1, 4, 2, 3), (hidden.permute(0, 3, 1, 2), cell.permute(0, 3, 1, 2))
 
-    def compile_step(self) -> None:
+    def compile_step(self, backend: str) -> None:
         """Let torch.compile translate one step."""
-        self._step = torch.compile(_lstm_step)
+        self._step = torch.compile(_lstm_step, backend=backend)
 
 
 def _lstm_step(from_input: Tensor, hidden: Tensor, cell: Tensor, weight_hidden: Tensor) -> LstmState:
@@ -202,12 +202,12 @@ class RecurrentStage(nn.Module):
             spatial = self._spatial(frames)
         return self.lstm(spatial.unflatten(0, maps.shape[:2]), state)
 
-    def compile_parts(self) -> None:
+    def compile_parts(self, backend: str) -> None:
         """Let torch.compile translate what runs per frame and per step; the loop over time stays Python's."""
-        self.downsample.compile()
+        self.downsample.compile(backend=backend)
         for block in self.blocks:
-            block.compile()
-        self.lstm.compile_step()
+            block.compile(backend=backend)
+        self.lstm.compile_step(backend)
 
 
 class RecurrentMaxVit(nn.Module):

@@ -144,10 +144,10 @@ class Detector(nn.Module):
         features, states = self.forward_backbone(frames, states)
         return self.forward_head(features)[0], states
 
-    def compile_backbone(self) -> None:
+    def compile_backbone(self, backend: str = "inductor") -> None:
         """Let torch.compile translate the stages at their first use; parameter names stay as they are."""
         for stage in self.backbone.stages:
-            stage.compile_parts()
+            stage.compile_parts(backend)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute the activations of each stage in the backward pass instead of keeping them."""

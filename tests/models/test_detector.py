@@ -140,17 +140,18 @@ def test_targets_need_a_loss():
         detector.forward_head(features, torch.zeros(1, 1, 7))
 
 
-@pytest.mark.slow
-def test_compiled_backbone_computes_the_same():
-    detector, frames = small_detector().eval(), random_frames(2, 1, 4, 60, 90)
-    with torch.inference_mode():
-        expected, _ = detector.forward_sequence(frames)
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_backbone_computes_the_same(backend):
+    torch.compiler.reset()
+    detector, (frames, targets) = small_detector().train(), toy_batch()
+    expected = training_step(detector, frames, targets)["loss"]
     names = list(detector.state_dict())
-    detector.compile_backbone()
-    with torch.inference_mode():
-        features, _ = detector.forward_sequence(frames)
-    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
-    assert list(detector.state_dict()) == names
+    compiled = small_detector().train()
+    compiled.compile_backbone(backend)
+    losses = training_step(compiled, frames, targets)
+    losses["loss"].backward()
+    torch.testing.assert_close(losses["loss"], expected, rtol=1e-3, atol=1e-4)
+    assert list(compiled.state_dict()) == names
 
 
 def test_without_layer_scale():
