@@ -18,6 +18,7 @@ from leod import __version__
 from leod.config.load import load_settings, load_study, study_schema
 from leod.config.schema import HardwareConfig, LabelBudget, SequenceConfig, Settings, StudyConfig
 from leod.config.stages import (
+    ChooseThresholdsSettings,
     EvaluateSettings,
     GenerateSettings,
     PreprocessSettings,
@@ -203,6 +204,24 @@ def pretrain(
     run(sequences, labels, output, chosen, seed=seed, hardware=_hardware(hardware, threads, study, overrides))
 
 
+@app.command("choose-thresholds", rich_help_panel=STAGES)
+def choose_thresholds(
+    checkpoint: CheckpointOption,
+    sequences: SequencesOption,
+    output: Annotated[Path, typer.Option("--output", help="JSON file: thresholds and the curves that led to them.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    hardware: HardwareOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Choose score thresholds on the validation split, so that pseudo-labels are as precise as wanted."""
+    from leod.stages.choose_thresholds import choose_thresholds as run
+
+    chosen = _settings(ChooseThresholdsSettings, settings, study, overrides, ChooseThresholdsSettings.from_study)
+    run(checkpoint, sequences, output, chosen, hardware=_hardware(hardware, threads, study, overrides))
+
+
 @app.command("generate-pseudo-labels", rich_help_panel=STAGES)
 def generate_pseudo_labels(
     checkpoint: CheckpointOption,
@@ -216,13 +235,16 @@ def generate_pseudo_labels(
     threads: ThreadsOption = None,
     shard: ShardOption = 0,
     shards: ShardsOption = 1,
+    thresholds: Annotated[
+        Path | None, typer.Option("--thresholds", help="What choose-thresholds wrote; replaces the study's thresholds.")
+    ] = None,
 ) -> None:
     """Run a detector over all training events with test-time augmentation and keep the confident boxes."""
     from leod.stages.generate import generate_pseudo_labels as run
 
     chosen = _settings(GenerateSettings, settings, study, overrides, GenerateSettings.from_study)
     used = _hardware(hardware, threads, study, overrides)
-    run(checkpoint, sequences, labels, output, chosen, shard=shard, shards=shards, hardware=used)
+    run(checkpoint, sequences, labels, output, chosen, shard=shard, shards=shards, hardware=used, thresholds=thresholds)
 
 
 @app.command("track-filter", rich_help_panel=STAGES)

@@ -8,6 +8,7 @@ from snakemake.logging import logger
 from leod.config.experiments import Experiment, study_experiments
 from leod.config.load import resolve_study
 from leod.config.stages import (
+    ChooseThresholdsSettings,
     EvaluateSettings,
     GenerateSettings,
     PreprocessSettings,
@@ -51,6 +52,7 @@ LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
 SHARDS = range(STUDY.pseudo_labels.shards)
+CHOOSES_THRESHOLDS = STUDY.pseudo_labels.choose_thresholds is not None
 MANIFESTS = f"{DATASET.sequences}/manifests" if DATASET.recordings else f"{RESULTS}/data"
 
 
@@ -82,6 +84,11 @@ def previous_model(wildcards) -> str:
 def previous_detector(wildcards) -> list[str]:
     """Self-training starts from scratch unless the study says otherwise: only then it depends on the weights."""
     return [previous_model(wildcards)] if STUDY.self_train.initial_weights == "previous" else []
+
+
+def chosen_thresholds(wildcards) -> list[str]:
+    """The file of chosen score thresholds, if the study has them chosen."""
+    return [f"{RESULTS}/{wildcards.experiment}/round_{wildcards.round}/thresholds.json"] if CHOOSES_THRESHOLDS else []
 
 
 def detectors() -> list[str]:

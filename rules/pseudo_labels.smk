@@ -1,10 +1,44 @@
 # Pseudo-labels of round r, made by the detector of round r - 1.
+if CHOOSES_THRESHOLDS:
+
+    rule choose_thresholds:
+        input:
+            sequence_manifests("val"),
+            model=previous_model,
+            hardware=ancient(rules.write_hardware.output.hardware),
+        output:
+            thresholds=f"{ROUND}/thresholds.json",
+        log:
+            f"{LOGS}/{{experiment}}/round_{{round}}/choose_thresholds.log",
+        benchmark:
+            f"{BENCHMARKS}/{{experiment}}/round_{{round}}/choose_thresholds.tsv"
+        wildcard_constraints:
+            round=r"[1-9]\d*",
+        conda:
+            "../envs/leod.yaml"
+        threads: threads_of_detector()
+        resources:
+            gpu=min(gpus(), 1),
+            mem_mb=8000,
+            runtime=480,
+        params:
+            sequences=DATASET.sequences,
+            settings=settings(ChooseThresholdsSettings.from_study(STUDY)),
+        message:
+            "Choosing score thresholds: {wildcards.experiment}, round {wildcards.round}"
+        shell:
+            "leod choose-thresholds --checkpoint {input.model:q} --sequences {params.sequences:q}"
+            " --output {output.thresholds:q} --threads {threads} --hardware {input.hardware:q}"
+            " --settings {params.settings:q} > {log:q} 2>&1"
+
+
 rule generate_pseudo_labels:
     input:
         sequence_manifests("train"),
         model=previous_model,
         hardware=ancient(rules.write_hardware.output.hardware),
         labels=rules.subsample_labels.output.labels,
+        thresholds=chosen_thresholds,
     output:
         predictions=f"{ROUND}/predictions/{{shard}}.h5",
     log:
@@ -23,13 +57,15 @@ rule generate_pseudo_labels:
     params:
         sequences=DATASET.sequences,
         shards=len(SHARDS),
+        thresholds=lambda wildcards, input: " ".join(f"--thresholds {shlex.quote(file)}" for file in input.thresholds),
         settings=settings(GenerateSettings.from_study(STUDY)),
     message:
         "Pseudo-labels of {wildcards.experiment}, round {wildcards.round}, shard {wildcards.shard}"
     shell:
         "leod generate-pseudo-labels --checkpoint {input.model:q} --sequences {params.sequences:q}"
         " --labels {input.labels:q} --output {output.predictions:q} --shard {wildcards.shard} --shards {params.shards}"
-        " --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q} > {log:q} 2>&1"
+        " {params.thresholds} --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q}"
+        " > {log:q} 2>&1"
 
 
 rule track_filter:

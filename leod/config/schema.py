@@ -395,12 +395,31 @@ class ScoreThreshold(Settings):
     class_confidence: Fraction
 
 
+class ThresholdChoiceConfig(Settings):
+    """Choosing score thresholds on the validation split (see `leod.pseudo_labels.thresholds`)."""
+
+    target_precision: PositiveFraction | dict[str, PositiveFraction] = Field(
+        description="share of pseudo-labels that shall be right; one number, or class name → number"
+    )
+    minimum: Fraction = Field(default=0.05, description="thresholds below are not considered")
+    minimum_boxes: PositiveInt = Field(
+        default=20, description="thresholds that leave fewer boxes of a class are not considered: luck, not precision"
+    )
+    iou_threshold: PositiveFraction = Field(default=0.5, description="a box is right above this IoU with ground truth")
+
+
 class PseudoLabelConfig(Settings):
     """Generating pseudo-labels: views, score thresholds, shards."""
 
     views: ViewsConfig = ViewsConfig()
     detection: DetectionConfig = DetectionConfig()
-    score_thresholds: dict[str, float | ScoreThreshold] = Field(description="class name → both scores, or each one")
+    score_thresholds: dict[str, float | ScoreThreshold] = Field(
+        default={}, description="class name → both scores, or each one; needed unless choose_thresholds is given"
+    )
+    choose_thresholds: ThresholdChoiceConfig | None = Field(
+        default=None,
+        description="choose the thresholds of each round on the validation split instead; null = score_thresholds",
+    )
     use_ground_truth: bool = Field(
         default=True, description="kept ground truth stays; false: it is replaced too (noisy labels)"
     )
@@ -471,8 +490,11 @@ class StudyConfig(Settings):
     @model_validator(mode="after")
     def _classes_exist(self) -> StudyConfig:
         known = self.dataset.classes
+        choice = self.pseudo_labels.choose_thresholds
+        targets = choice.target_precision if choice and isinstance(choice.target_precision, dict) else None
         for key, names in (
             ("pseudo_labels.score_thresholds", self.pseudo_labels.score_thresholds),
+            ("pseudo_labels.choose_thresholds.target_precision", targets or {}),
             ("pretrain.loss.ignore_thresholds", self.pretrain.loss.ignore_thresholds or {}),
             ("self_train.loss.ignore_thresholds", self.self_train.loss.ignore_thresholds or {}),
         ):
@@ -480,6 +502,11 @@ class StudyConfig(Settings):
                 if name not in known:
                     raise ValueError(f"{key}: {name!r} is not a class of data set {self.dataset.name!r} {list(known)}")
         for name in known:
-            if name not in self.pseudo_labels.score_thresholds:
-                raise ValueError(f"pseudo_labels.score_thresholds: class {name!r} has no threshold")
+            if choice is None and name not in self.pseudo_labels.score_thresholds:
+                raise ValueError(
+                    f"pseudo_labels.score_thresholds: class {name!r} has no threshold; give it one, or let "
+                    "pseudo_labels.choose_thresholds choose"
+                )
+            if targets is not None and name not in targets:
+                raise ValueError(f"pseudo_labels.choose_thresholds.target_precision: class {name!r} has no target")
         return self

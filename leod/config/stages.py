@@ -21,6 +21,7 @@ from leod.config.schema import (
     Settings,
     SimulationConfig,
     StudyConfig,
+    ThresholdChoiceConfig,
     TrackFilterConfig,
     TrainingConfig,
     ViewsConfig,
@@ -119,6 +120,35 @@ class TrainSettings(Settings):
         return cls._from(study, study.self_train)
 
 
+class ChooseThresholdsSettings(Settings):
+    """Settings of `choose_thresholds`."""
+
+    sequence: SequenceConfig
+    model: ModelConfig
+    views: ViewsConfig
+    detection: DetectionConfig
+    box_filter: BoxFilterConfig
+    choice: ThresholdChoiceConfig
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        pseudo_labels = study.pseudo_labels
+        if pseudo_labels.choose_thresholds is None:
+            raise ConfigError(
+                f"study {study.name!r} has fixed score thresholds; "
+                "give pseudo_labels.choose_thresholds to have them chosen"
+            )
+        return cls(
+            sequence=study.dataset.sequence_config(),
+            model=study.model,
+            views=pseudo_labels.views,
+            detection=pseudo_labels.detection,
+            box_filter=study.dataset.pseudo_label_filter,
+            choice=pseudo_labels.choose_thresholds,
+        )
+
+
 class GenerateSettings(Settings):
     """Settings of `generate_pseudo_labels`."""
 
@@ -126,7 +156,8 @@ class GenerateSettings(Settings):
     model: ModelConfig
     views: ViewsConfig
     detection: DetectionConfig
-    score_thresholds: dict[str, float | ScoreThreshold]
+    score_thresholds: dict[str, float | ScoreThreshold] | None
+    """None: they come from a file that `choose_thresholds` wrote."""
     box_filter: BoxFilterConfig
     use_ground_truth: bool
     skip_first_frames: NonNegativeInt
@@ -140,7 +171,7 @@ class GenerateSettings(Settings):
             model=study.model,
             views=pseudo_labels.views,
             detection=pseudo_labels.detection,
-            score_thresholds=pseudo_labels.score_thresholds,
+            score_thresholds=None if pseudo_labels.choose_thresholds else pseudo_labels.score_thresholds,
             box_filter=study.dataset.pseudo_label_filter,
             use_ground_truth=pseudo_labels.use_ground_truth,
             skip_first_frames=pseudo_labels.skip_first_frames,

@@ -31,6 +31,7 @@ from leod.models.checkpoint import load_detector
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.filtering import ScoreThresholds, select_pseudo_labels
 from leod.pseudo_labels.predictions import SequencePredictions, write_predictions
+from leod.pseudo_labels.thresholds import read_thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def generate_pseudo_labels(
     shard: int = 0,
     shards: int = 1,
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
+    thresholds: Path | None = None,
 ) -> None:
     """Predict boxes on every frame of the train split, before tracking (LEOD paper, Sec. 3.2 and 3.3).
 
@@ -63,9 +65,10 @@ def generate_pseudo_labels(
         shard: Which share of the sequences, from 0.
         shards: Number of shares.
         hardware: How the machine is used.
+        thresholds: What `choose_thresholds` wrote; its thresholds take the place of those in ``settings``.
 
     Raises:
-        ConfigError: There is no such shard.
+        ConfigError: There is no such shard, or no thresholds are given.
         DataError: Sequences, labels or checkpoint are damaged or do not belong together.
         ResourceError: Out of memory or disk.
         LockedError: Another process makes the same shard.
@@ -74,6 +77,11 @@ def generate_pseudo_labels(
     output = Path(output)
     if not 0 <= shard < shards:
         raise ConfigError(f"shard {shard} of {shards} does not exist; shards are counted from 0")
+    if thresholds is not None:
+        chosen_thresholds = read_thresholds(thresholds, settings.sequence.classes)
+        settings = settings.model_copy(update={"score_thresholds": chosen_thresholds})
+    if settings.score_thresholds is None:
+        raise ConfigError("there are no score thresholds: give them in the settings, or a file of choose-thresholds")
     kept = KeptLabels.read(labels)
     train = open_split(sequences, "train", settings.sequence)
     chosen = [train[position] for position in sorted(deal_out([s.num_frames for s in train], shards)[shard])]
@@ -91,7 +99,8 @@ def generate_pseudo_labels(
         provenance = stopwatch.provenance(
             "generate_pseudo_labels",
             settings,
-            {"checkpoint": checkpoint, "sequences": sequences, "labels": labels},
+            {"checkpoint": checkpoint, "sequences": sequences, "labels": labels}
+            | ({} if thresholds is None else {"thresholds": thresholds}),
         )
         write_predictions(
             output,
@@ -140,7 +149,7 @@ def _detect(
 
 
 def _label_maker(settings: GenerateSettings) -> Callable[[npt.NDArray[np.float32]], np.ndarray]:
-    thresholds = ScoreThresholds.from_settings(settings.score_thresholds, settings.sequence.classes)
+    thresholds = ScoreThresholds.from_settings(settings.score_thresholds or {}, settings.sequence.classes)
     frame_size = settings.sequence.frame_size
 
     def to_labels(detections: npt.NDArray[np.float32]) -> np.ndarray:

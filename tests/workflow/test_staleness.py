@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 from checkout import Checkout
@@ -91,6 +92,22 @@ def test_another_seed_leaves_the_first_one_alone(finished: Checkout) -> None:
 def test_removed_detector_is_trained_again_with_what_follows(finished: Checkout) -> None:
     next((finished.folder / "results" / "quickstart").glob("weakly*/round_2/model.ckpt")).unlink()
     assert finished.pending() == {"self_train": 1, "evaluate": 1, "summarise": 1}
+
+
+def test_chosen_thresholds_come_from_the_previous_detector(checkout: Checkout) -> None:
+    set_value(checkout.study, "pseudo_labels.choose_thresholds", {"target_precision": 0.9})
+    checkout.study["pseudo_labels"].pop("score_thresholds")
+    result = checkout.snakemake("-n", "-p")
+    lines = [line for line in (result.stdout + result.stderr).splitlines() if "leod " in line]
+    made_by = [
+        line.split()[line.split().index("--checkpoint") + 1] for line in lines if "leod choose-thresholds" in line
+    ]
+    assert sorted(Path(path).parent.name for path in made_by) == ["round_0", "round_1"]
+    generating = [line for line in lines if "leod generate-pseudo-labels" in line]
+    assert len(generating) == 2
+    for line in generating:
+        round_folder = line.split("--output ")[1].split("/predictions/")[0]
+        assert f"--thresholds {round_folder}/thresholds.json" in line
 
 
 def test_unknown_key_is_an_error_that_names_it(checkout: Checkout) -> None:

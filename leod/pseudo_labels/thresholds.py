@@ -1,0 +1,254 @@
+"""Choosing score thresholds on labelled frames, instead of by hand as in the LEOD paper (Sec. 3.2).
+
+Both scores of a pseudo-label must exceed the threshold of its class, so what is ranked is the lesser of objectness and
+class confidence. A box is right when its IoU with ground truth of its class is above a limit; as in
+`leod.pseudo_labels.quality`, boxes are not matched one to one, and wrong boxes count in every labelled frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leod.errors import DataError
+from leod.files import read_json
+
+NO_PSEUDO_LABELS = 1.0
+"""A threshold that no score exceeds."""
+_CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Candidate boxes and ground truth of one class over some frames.
+
+    Attributes:
+        scores: float32 [m], the lesser score of each candidate.
+        is_right: bool [m], whether it covers ground truth.
+        found_at: float32 [n], for each ground-truth box the highest lesser score of a candidate that covers it; 0 where
+            none does.
+    """
+
+    scores: npt.NDArray[np.float32]
+    is_right: npt.NDArray[np.bool_]
+    found_at: npt.NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Matches]) -> Matches:
+        """Several of them, such as those of all sequences, as one."""
+        return cls(
+            np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
+            np.concatenate([np.zeros(0, bool), *(part.is_right for part in parts)]),
+            np.concatenate([np.zeros(0, np.float32), *(part.found_at for part in parts)]),
+        )
+
+
+@dataclass(frozen=True)
+class ThresholdCurve:
+    """Precision and recall of the boxes above each threshold.
+
+    Attributes:
+        threshold: float32 [k], rising, the first one the least that is considered.
+        boxes: int64 [k], candidates above it, at least 1.
+        precision: float64 [k], share of them that is right.
+        recall: float64 [k], share of the ground truth that they cover; 0 without ground truth.
+    """
+
+    threshold: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.int64]
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+
+    def summary(self, keep: int | None) -> dict[str, list[float]]:
+        """Plain JSON data of at most about two hundred points, point ``keep`` among them."""
+        points = np.unique(np.linspace(0, len(self.threshold) - 1, min(_CURVE_POINTS, len(self.threshold))).astype(int))
+        if keep is not None:
+            points = np.union1d(points, [keep])
+        return {
+            "threshold": self.threshold[points].astype(float).tolist(),
+            "boxes": self.boxes[points].tolist(),
+            "precision": self.precision[points].round(5).tolist(),
+            "recall": self.recall[points].round(5).tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """The threshold of one class and how it came about.
+
+    Attributes:
+        threshold: What both scores must exceed.
+        target_precision: What was asked for.
+        reached: Whether the boxes above the threshold are that precise.
+        ground_truth: Number of ground-truth boxes.
+        curve: All thresholds.
+        point: Index of the chosen one in the curve; None: there is not a single candidate.
+    """
+
+    threshold: float
+    target_precision: float
+    reached: bool
+    ground_truth: int
+    curve: ThresholdCurve
+    point: int | None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of right boxes above the threshold."""
+        return None if self.point is None else float(self.curve.precision[self.point])
+
+    def summary(self) -> dict[str, Any]:
+        """All of it as plain JSON data."""
+        chosen = self.point is not None
+        return {
+            "threshold": self.threshold,
+            "target_precision": self.target_precision,
+            "reached": self.reached,
+            "precision": self.precision,
+            "recall": float(self.curve.recall[self.point]) if chosen else None,
+            "boxes": int(self.curve.boxes[self.point]) if chosen else 0,
+            "ground_truth": self.ground_truth,
+            "curve": self.curve.summary(self.point),
+        }
+
+
+def lesser_scores(boxes: np.ndarray) -> npt.NDArray[np.float32]:
+    """The lesser of objectness and class confidence of each `LABEL_DTYPE` row, float32 [n]."""
+    return np.minimum(boxes["objectness"], boxes["class_confidence"])
+
+
+def match(
+    ground_truth: np.ndarray,
+    ground_truth_frames: npt.NDArray[np.int64],
+    candidates: np.ndarray,
+    candidate_frames: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    iou_threshold: float,
+) -> dict[str, Matches]:
+    """Compare candidates with the ground truth, frame by frame.
+
+    Args:
+        ground_truth: `LABEL_DTYPE` [n], pixels.
+        ground_truth_frames: int64 [n], not falling.
+        candidates: `LABEL_DTYPE` [m] with scores, pixels of the same frames.
+        candidate_frames: int64 [m], not falling.
+        classes: Class names in label-id order.
+        iou_threshold: A candidate is right above this IoU.
+
+    Returns:
+        Class name → its candidates and ground truth.
+    """
+    scores = lesser_scores(candidates)
+    is_right = np.zeros(len(candidates), bool)
+    found_at = np.zeros(len(ground_truth), np.float32)
+    frames = np.union1d(ground_truth_frames, candidate_frames)
+    true_borders = np.searchsorted(ground_truth_frames, [*frames, np.iinfo(np.int64).max])
+    found_borders = np.searchsorted(candidate_frames, [*frames, np.iinfo(np.int64).max])
+    for true_range, found_range in zip(pairwise(true_borders), pairwise(found_borders), strict=True):
+        true, found = slice(*true_range), slice(*found_range)
+        covers = _ious(candidates[found], ground_truth[true]) > iou_threshold
+        covers &= candidates["class_id"][found][:, None] == ground_truth["class_id"][true]
+        if covers.size:
+            is_right[found] = covers.any(axis=1)
+            found_at[true] = np.where(covers, scores[found][:, None], 0).max(axis=0)
+    return {
+        name: Matches(
+            scores[candidates["class_id"] == class_id],
+            is_right[candidates["class_id"] == class_id],
+            found_at[ground_truth["class_id"] == class_id],
+        )
+        for class_id, name in enumerate(classes)
+    }
+
+
+def _ious(a: np.ndarray, b: np.ndarray) -> npt.NDArray[np.float32]:
+    """IoU of every box with every other, float32 [len(a), len(b)]."""
+    left, right = np.maximum.outer(a["x"], b["x"]), np.minimum.outer(a["x"] + a["w"], b["x"] + b["w"])
+    top, bottom = np.maximum.outer(a["y"], b["y"]), np.minimum.outer(a["y"] + a["h"], b["y"] + b["h"])
+    shared = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
+    union = np.add.outer(a["w"] * a["h"], b["w"] * b["h"]) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def precision_curve(matches: Matches, minimum: float) -> ThresholdCurve:
+    """Precision and recall above every threshold that makes a difference, from ``minimum`` up.
+
+    Args:
+        matches: Candidates and ground truth of one class.
+        minimum: The least threshold; candidates that do not exceed it are left out.
+    """
+    lowest = np.float32(minimum)
+    considered = matches.scores > lowest
+    order = np.argsort(-matches.scores[considered], kind="stable")
+    scores, is_right = matches.scores[considered][order], matches.is_right[considered][order]
+    # Equal scores pass together: a threshold lies at each score that is followed by a lower one.
+    last_of_score = np.flatnonzero(np.append(scores[1:] < scores[:-1], True)[: len(scores)])
+    boxes = last_of_score + 1
+    thresholds = np.append(scores[boxes[:-1]], lowest)[: len(boxes)]
+    found_at = np.sort(matches.found_at)
+    covered = len(found_at) - np.searchsorted(found_at, thresholds, side="right")
+    return ThresholdCurve(
+        threshold=thresholds[::-1].astype(np.float32),
+        boxes=boxes[::-1].astype(np.int64),
+        precision=(np.cumsum(is_right)[last_of_score] / boxes)[::-1],
+        recall=(covered / max(len(found_at), 1))[::-1],
+    )
+
+
+def choose_threshold(
+    matches: Matches, target_precision: float, minimum: float, minimum_boxes: int = 1
+) -> ThresholdChoice:
+    """Choose the least threshold above which pseudo-labels are as precise as wanted.
+
+    Precision does not rise evenly with the threshold. As in COCO's precision-recall curves its monotone envelope is
+    taken, the highest precision at this threshold or any lower one, so the first threshold that reaches the target
+    counts.
+
+    Args:
+        matches: Candidates and ground truth of one class.
+        target_precision: Share of right boxes that is wanted, 0..1.
+        minimum: The least threshold.
+        minimum_boxes: Thresholds that leave fewer boxes are left out, because a precision of few boxes is luck. With
+            fewer candidates in all, only the minimum remains.
+
+    Returns:
+        The choice. If the target is never reached it is the threshold of highest precision; without any candidate it
+        is `NO_PSEUDO_LABELS`, because nothing speaks for boxes of this class.
+    """
+    curve = precision_curve(matches, minimum)
+    truth = len(matches.found_at)
+    if not len(curve.threshold):
+        return ThresholdChoice(NO_PSEUDO_LABELS, target_precision, False, truth, curve, None)
+    sufficient = curve.boxes >= min(minimum_boxes, curve.boxes[0])
+    good = np.flatnonzero(sufficient & (curve.precision >= target_precision))
+    point = int(good[0]) if len(good) else int(np.argmax(np.where(sufficient, curve.precision, -1.0)))
+    threshold = float(curve.threshold[point])
+    return ThresholdChoice(threshold, target_precision, bool(len(good)), truth, curve, point)
+
+
+def read_thresholds(path: Path, classes: Sequence[str]) -> dict[str, float]:
+    """Read the thresholds that the stage `choose_thresholds` wrote: class name → what both scores must exceed.
+
+    Raises:
+        DataError: The file is missing, damaged, or belongs to other classes.
+    """
+    content = read_json(path)
+    found = content.get("thresholds") if isinstance(content, Mapping) else None
+    is_sound = isinstance(found, Mapping) and all(
+        isinstance(value, (int, float)) and 0.0 <= value <= 1.0 for value in found.values()
+    )
+    if not is_sound:
+        raise DataError(path, "holds no thresholds of 0..1. Delete it and run choose_thresholds again.")
+    if set(found) != set(classes):
+        raise DataError(
+            path,
+            f"has thresholds of the classes {', '.join(found)}; the data set has {', '.join(classes)}. Run "
+            "choose_thresholds again.",
+        )
+    return {name: float(found[name]) for name in classes}
