@@ -1,20 +1,26 @@
 """Event representations against the published code's results."""
 
+import re
+
 import numpy as np
 import pytest
 
 from leod.events.representations import mixed_density, stacked_histogram
 
-STACKED = {
-    "stacked_hist_fast": {"wrap_counts": True},
-    "stacked_hist_slow": {},
-    "stacked_hist_fast_nocutoff": {"wrap_counts": True, "count_cutoff": None},
-    "stacked_hist_b3_c2": {"bins": 3, "count_cutoff": 2, "wrap_counts": True},
-}
-MIXED = {
-    "mixed_density_cutNone": {"wrap_counts": True},
-    "mixed_density_cut32": {"wrap_counts": True, "count_cutoff": 32},
-}
+
+def variant_of(name):
+    """The function and options that an array of the golden file is named after; None for the events themselves."""
+    if match := re.fullmatch(r"mixed_density_cut(None|\d+)", name):
+        return mixed_density, {"wrap_counts": True, "count_cutoff": None if match[1] == "None" else int(match[1])}
+    if match := re.fullmatch(r"stacked_hist(_fast|_slow|)(_nocutoff|)(?:_b(\d+)_c(\d+))?", name):
+        options = {"wrap_counts": match[1] != "_slow"}
+        if match[2]:
+            options["count_cutoff"] = None
+        if match[3]:
+            options |= {"bins": int(match[3]), "count_cutoff": int(match[4])}
+        return stacked_histogram, options
+    assert name in ("t", "x", "y", "p", "hw"), f"unknown variant {name}"
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +37,15 @@ def test_every_case_and_variant(golden):
     for case in golden["case_names"]:
         events = [golden[f"{case}/{name}"] for name in "txyp"]
         height, width = (int(side) for side in golden[f"{case}/hw"])
-        for function, variants in ((stacked_histogram, STACKED), (mixed_density, MIXED)):
-            for name, options in variants.items():
-                expected = golden.get(f"{case}/{name}")
-                if expected is None:
-                    continue
-                frame = function(*events, height, width, **options)
-                assert frame.dtype == expected.dtype, (case, name)
-                np.testing.assert_array_equal(frame, expected, err_msg=f"{case}/{name}")
-                compared += 1
+        for key, expected in golden.items():
+            if not key.startswith(f"{case}/"):
+                continue
+            variant = variant_of(key.removeprefix(f"{case}/"))
+            if variant is None:
+                continue
+            function, options = variant
+            frame = function(*events, height, width, **options)
+            assert frame.dtype == expected.dtype, key
+            np.testing.assert_array_equal(frame, expected, err_msg=key)
+            compared += 1
     assert compared >= len(golden["case_names"])

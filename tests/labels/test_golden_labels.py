@@ -84,12 +84,12 @@ def apply(name: str, labels: np.ndarray, size) -> tuple[np.ndarray, tuple[float,
         return boxes.zoom_in(labels, size, (0, 0), float(match[1])), size
     if name.startswith("remove_flat"):
         flattened = labels.copy()
-        flattened["w"][::5] = 0
-        flattened["h"][2::7] = -1
+        for side, start, step, value in re.findall(r"([wh])\[(\d*)::(\d+)\]=(-?\d+)", name):
+            flattened[side][int(start or 0) :: int(step)] = int(value)
         return boxes.remove_flat(flattened), size
-    if name.startswith("chain_flip_rotate3_zoomout1.1_12_9"):
-        turned = boxes.rotate(boxes.flip_left_right(labels, size), size, 3)
-        return boxes.zoom_out(turned, size, (12, 9), 1.1), size
+    if match := re.fullmatch(f"chain_flip_rotate{NUMBER}_zoomout{NUMBER}_{NUMBER}_{NUMBER}", name):
+        turned = boxes.rotate(boxes.flip_left_right(labels, size), size, float(match[1]))
+        return boxes.zoom_out(turned, size, (float(match[3]), float(match[4])), float(match[2])), size
     raise AssertionError(f"unknown operation {name}")
 
 

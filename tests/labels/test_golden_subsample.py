@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
 
 import numpy as np
 import pytest
 
+from leod.config.load import load_study
 from leod.errors import ConfigError
-from leod.labels.subsample import semi_supervised, supervised_steps, weakly_supervised
+from leod.events.label_times import window_ends
+from leod.labels.splits import read_released_split
+from leod.labels.subsample import semi_supervised, supervised_steps, weakly_supervised, weakly_supervised_step
+
+STUDIES = {"gen1": "gen1-weakly-supervised-small", "gen4": "one-mpx-weakly-supervised-small"}
+"""The published code's name of a data set -> one of our studies of it."""
 
 
 def load(golden_dir, name):
@@ -51,3 +59,43 @@ def test_supervised_steps(golden_dir):
             if case[theirs] > 0
         }
         assert supervised_steps(case["L"], **arguments).tolist() == case["idx"], case
+
+
+def possible_first_indices(study):
+    """First kept label of a full recording of ``study``, for every time at which the labels may begin."""
+    dataset, history = study.dataset, study.pretrain.sequence_length
+    step = dataset.label_times.step_us
+    windows = np.full(40, round(step / dataset.window_us), np.int64)
+    first_us = dataset.label_times.first_us
+    found = set()
+    for start in range(first_us, first_us + step, 1000):
+        times = start + step * np.arange(len(windows) + 1)
+        frames = np.searchsorted(window_ends(times, windows, dataset.window_us), times)
+        found.add(int(weakly_supervised(frames, 0.5, 0, history)[0]))
+    return found
+
+
+def test_released_splits_are_those_of_our_rules(golden_dir, pytestconfig, tmp_path):
+    splits = load(golden_dir, "subsample.json")["released_splits"]
+    assert splits
+    for name, split in splits.items():
+        dataset, ratio = re.fullmatch(r"(\w+)/ssod_([\d.]+)-off\d+\.pkl", name).groups()
+        step = weakly_supervised_step(float(ratio))
+        assert list(split["index_steps"]) == [str(step)], name
+        counts = {int(kept): sequences for kept, sequences in split["frames_per_sequence"].items()}
+        assert sum(counts.values()) == split["sequences"] == sum(split["first_index_histogram"].values()), name
+        assert sum(kept * sequences for kept, sequences in counts.items()) == split["labelled_frames"], name
+        assert sum(split["index_steps"].values()) == split["labelled_frames"] - split["sequences"], name
+
+        # Sequences without enough history begin with their first label; the others where our windows say.
+        study = load_study(pytestconfig.rootpath / "configs" / f"{STUDIES[dataset]}.yaml")
+        begins = {int(index) for index in split["first_index_histogram"]}
+        assert max(begins) in possible_first_indices(study), name
+        assert begins <= set(range(max(possible_first_indices(study)) + 1)), name
+
+        path = tmp_path / "split.pkl"
+        examples = {sequence: tuple(kept) for sequence, kept in split["example"].items()}
+        path.write_bytes(pickle.dumps(examples))
+        assert read_released_split(path) == examples
+        for kept in examples.values():
+            assert (np.diff(kept) == step).all(), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -81,7 +82,15 @@ def golden_forward(golden_dir):
         representation=RepresentationConfig(bins=stem.shape[1] // 2),
         partition_split_32=height // 32 // int(io["partition_size"][0]),
     )
-    detector = build_detector(ModelConfig(name="golden", embed_dim=stem.shape[0], dim_head=8), sequence)
+    bottlenecks = len({key for key in published if re.fullmatch(r"fpn\.C3_p4\.m\.\d+\.conv1\.conv\.weight", key)})
+    model = ModelConfig(
+        name="golden",
+        embed_dim=stem.shape[0],
+        # Attention heads leave no trace in the shapes.
+        dim_head=int(io.get("dim_head", 8)),
+        fpn_depth=bottlenecks / 3,
+    )
+    detector = build_detector(model, sequence)
     detector.load_state_dict({our_name(key): tensor for key, tensor in published.items()})
     return detector.eval(), io
 

@@ -56,8 +56,8 @@ def test_splitting_into_sequences_does_not_change_the_average(golden):
         truth, truth_frames, pseudo, pseudo_frames = load_case(arrays, case)
         whole, parts = QualityTally(classes), QualityTally(classes)
         whole.add(truth, truth_frames, pseudo, pseudo_frames)
-        for low, high in ((0, 7), (7, 30)):
-            a, b = (truth_frames >= low) & (truth_frames < high), (pseudo_frames >= low) & (pseudo_frames < high)
+        for first_part in (True, False):
+            a, b = ((frames < 7) == first_part for frames in (truth_frames, pseudo_frames))
             parts.add(truth[a], truth_frames[a], pseudo[b], pseudo_frames[b])
         for name, values in whole.summary().items():
             assert parts.summary()[name] == pytest.approx(values)
