@@ -16,7 +16,7 @@ import typer
 
 from leod import __version__
 from leod.config.load import load_settings, load_study, study_schema
-from leod.config.schema import HardwareConfig, LabelBudget, SequenceConfig, Settings, StudyConfig
+from leod.config.schema import HardwareConfig, LabelBudget, SensorSize, SequenceConfig, Settings, StudyConfig
 from leod.config.stages import (
     ChooseThresholdsSettings,
     EvaluateSettings,
@@ -474,6 +474,100 @@ def visualize(
         pictures=pictures,
         theme=theme,
     )
+
+
+def _sensor(text: str | None) -> SensorSize | None:
+    """A size such as 720x1280 (height x width)."""
+    if text is None:
+        return None
+    height, separator, width = text.lower().partition("x")
+    if not separator or not height.isdecimal() or not width.isdecimal() or not int(height) or not int(width):
+        raise ConfigError(f"--sensor {text!r}: expected HEIGHTxWIDTH in pixels, for example 720x1280")
+    return SensorSize(height=int(height), width=int(width))
+
+
+@app.command(rich_help_panel=TOOLS)
+def detect(
+    recording: Annotated[Path, typer.Argument(help="Recording: *.raw, *.dat, *.h5, *.hdf5 or *.aedat4.")],
+    weights: Annotated[Path, typer.Option("--weights", "--checkpoint", help="A detector: model.ckpt.")],
+    video: Annotated[Path | None, typer.Option("--video", help="MP4 file of events and boxes to write.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", help="Box file to write: *.npy, *.csv or *.json (COCO).")
+    ] = None,
+    confidence: Annotated[float, typer.Option("--confidence", help="Weaker detections are left out.")] = 0.3,
+    nms: Annotated[float, typer.Option("--nms", help="IoU above which the weaker of two boxes is left out.")] = 0.45,
+    sensor: Annotated[
+        str | None, typer.Option("--sensor", metavar="HxW", help="Size of the sensor where the file is silent.")
+    ] = None,
+    downsample: Annotated[
+        bool | None, typer.Option("--downsample/--full-resolution", help="Halve the frames; default: as in training.")
+    ] = None,
+    speed: Annotated[float, typer.Option("--speed", help="Recorded seconds per second of video.")] = 1.0,
+    theme: Annotated[str, typer.Option("--theme", help="Colours of the video: light or dark.")] = "light",
+    hardware: HardwareOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Run a detector over a recording, of any supported format, and write boxes or a video."""
+    from leod.stages.detect import detect as run
+
+    run(
+        recording,
+        weights,
+        video=video,
+        boxes=boxes,
+        confidence_threshold=confidence,
+        nms_threshold=nms,
+        sensor=_sensor(sensor),
+        downsample_by_2=downsample,
+        speed=speed,
+        theme=theme,
+        hardware=_hardware(hardware, threads, None, None),
+    )
+
+
+@app.command("export-onnx", rich_help_panel=TOOLS)
+def export_onnx(
+    checkpoint: CheckpointOption,
+    output: Annotated[Path, typer.Option("--output", help="*.onnx file to write.")],
+) -> None:
+    """Write a detector as ONNX file, its recurrent state as inputs and outputs, and check it against PyTorch."""
+    from leod.stages.export_onnx import export_onnx as run
+
+    run(checkpoint, output)
+
+
+@app.command("export-labels", rich_help_panel=TOOLS)
+def export_labels(
+    source: Annotated[Path, typer.Argument(help="Data set, pseudo-labelled or not, or a shard of predictions (*.h5).")],
+    output: Annotated[Path, typer.Option("--output", help="*.json (COCO) or *.csv file to write.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "train",
+    sequences: Annotated[
+        Path | None, typer.Option("--sequences", help="For predictions: the data set, which knows the time stamps.")
+    ] = None,
+) -> None:
+    """Write all labels or detections of a split into one COCO JSON or CSV file."""
+    from leod.stages.export_labels import export_labels as run
+
+    config = _sequence_config(settings, study, overrides)
+    if config is None:
+        raise ConfigError("give --study FILE or --settings, so that the sensor and the classes are known")
+    run(source, output, config, split=split, sequences=sequences)
+
+
+@app.command("convert-boxes", rich_help_panel=TOOLS)
+def convert_boxes(
+    source: Annotated[Path, typer.Argument(help="Box file: *.npy, *.csv or *.json (COCO).")],
+    output: Annotated[Path, typer.Argument(help="Box file to write; its suffix names the format.")],
+    classes: Annotated[str, typer.Option("--classes", help="Class names in label-id order, separated by commas.")],
+) -> None:
+    """Convert the boxes of a recording between NumPy, CSV and COCO JSON, and check every row."""
+    from leod.labels.formats import read_boxes, write_boxes
+
+    names = tuple(name.strip() for name in classes.split(","))
+    write_boxes(output, read_boxes(source, names), names)
 
 
 @app.command(rich_help_panel=TOOLS)
