@@ -65,6 +65,19 @@ CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A detector
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; replaces the value in --hardware.")
 ]
+OnTerminateOption = Annotated[
+    Literal["exit", "wait"] | None,
+    typer.Option("--on-terminate", help="What to do after saving on SIGTERM; replaces the value in --hardware."),
+]
+TimeLimitOption = Annotated[
+    int,
+    typer.Option(
+        "--time-limit",
+        min=0,
+        metavar="MINUTES",
+        help="The job is killed after this time, so save before; replaces the value in --hardware. 0: as it says.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 ShardOption = Annotated[int, typer.Option("--shard", min=0, help="Which shard this job does, from 0.")]
 ShardsOption = Annotated[int, typer.Option("--shards", min=1, help="Into how many shards the work is divided.")]
@@ -88,7 +101,12 @@ def _settings(
 
 
 def _hardware(
-    hardware: str | None, threads: int | None, study: Path | None, overrides: list[str] | None
+    hardware: str | None,
+    threads: int | None,
+    study: Path | None,
+    overrides: list[str] | None,
+    on_terminate: str | None = None,
+    time_limit_min: int = 0,
 ) -> HardwareConfig:
     """How to use the machine: as told, else as the study says, else the defaults."""
     if hardware is not None:
@@ -97,7 +115,12 @@ def _hardware(
         chosen = load_study(study, overrides or ()).hardware
     else:
         chosen = HardwareConfig()
-    return chosen if threads is None else chosen.model_copy(update={"threads": threads})
+    told = {
+        "threads": threads,
+        "on_terminate": on_terminate,
+        "time_limit_s": 60.0 * time_limit_min if time_limit_min else None,
+    }
+    return chosen.model_copy(update={key: value for key, value in told.items() if value is not None})
 
 
 @app.callback(invoke_without_command=True)
@@ -195,13 +218,16 @@ def pretrain(
     settings: SettingsOption = None,
     hardware: HardwareOption = None,
     threads: ThreadsOption = None,
+    on_terminate: OnTerminateOption = None,
+    time_limit: TimeLimitOption = 0,
     seed: SeedOption = 0,
 ) -> None:
     """Train a detector on the kept labels (round 0). An interrupted training goes on where it was."""
     from leod.stages.train import pretrain as run
 
     chosen = _settings(TrainSettings, settings, study, overrides, TrainSettings.for_pretraining)
-    run(sequences, labels, output, chosen, seed=seed, hardware=_hardware(hardware, threads, study, overrides))
+    used = _hardware(hardware, threads, study, overrides, on_terminate, time_limit)
+    run(sequences, labels, output, chosen, seed=seed, hardware=used)
 
 
 @app.command("choose-thresholds", rich_help_panel=STAGES)
@@ -293,6 +319,8 @@ def self_train(
     settings: SettingsOption = None,
     hardware: HardwareOption = None,
     threads: ThreadsOption = None,
+    on_terminate: OnTerminateOption = None,
+    time_limit: TimeLimitOption = 0,
     seed: SeedOption = 0,
     previous: Annotated[
         Path | None, typer.Option("--previous", help="The previous round's detector, to start from.")
@@ -302,7 +330,7 @@ def self_train(
     from leod.stages.train import self_train as run
 
     chosen = _settings(TrainSettings, settings, study, overrides, TrainSettings.for_self_training)
-    used = _hardware(hardware, threads, study, overrides)
+    used = _hardware(hardware, threads, study, overrides, on_terminate, time_limit)
     run(dataset, sequences, output, chosen, seed=seed, hardware=used, previous=previous)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -20,7 +21,14 @@ import filelock
 
 from leod.errors import DataError, LockedError, ResourceError
 
+_LOG = logging.getLogger(__name__)
+
 TEMPORARY_PREFIX = ".incomplete-"
+
+LOCK_WAIT_S = 120.0
+"""How long a stage waits for the process that holds the lock of its folder. A job that was cancelled lives on until the
+scheduler kills it (SLURM: KillWait, 30 s), and loader processes outlive a killed training by a few seconds; whoever
+takes over must not fail because of them."""
 
 
 def _temporary_name(path: Path) -> Path:
@@ -122,31 +130,42 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def locked(folder: Path, timeout: float = 0.0) -> Iterator[None]:
+def locked(folder: Path, timeout: float | None = None) -> Iterator[bool]:
     """Hold the lock of ``folder`` so that two jobs never write the same files.
 
     The lock belongs to the process: the operating system frees it when the process ends, however it ends.
 
     Args:
         folder: The folder that is written to; made if needed.
-        timeout: Seconds to wait for another holder before giving up.
+        timeout: Seconds to wait for another holder before giving up; None = `LOCK_WAIT_S`.
+
+    Yields:
+        Whether another process held the lock when it was asked for.
 
     Raises:
         LockedError: Another process holds the lock.
     """
     folder = Path(folder)
+    timeout = LOCK_WAIT_S if timeout is None else timeout
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock", timeout=timeout)
+    lock = filelock.FileLock(folder / ".lock")
+    waited = False
     try:
         with disk_errors(folder):
-            lock.acquire()
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                waited = True
+                if timeout:
+                    _LOG.warning("another process is writing to %s; waiting up to %g s for its end", folder, timeout)
+                lock.acquire(timeout=timeout, poll_interval=0.2)
     except filelock.Timeout:
         raise LockedError(
             f"{folder}: another process is writing here (it holds {folder / '.lock'}). Wait until it ends or stop it, "
             "then run again."
         ) from None
     try:
-        yield
+        yield waited
     finally:
         lock.release()

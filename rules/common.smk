@@ -19,6 +19,7 @@ from leod.config.stages import (
     TrainSettings,
 )
 from leod.errors import LeodError
+from leod.gpus import visible_gpus
 
 
 def nulls(value):
@@ -69,6 +70,19 @@ def settings(stage_settings):
     return stage_settings.model_dump_json(by_alias=True)
 
 
+def logged(command: str) -> str:
+    """The command with its output in the job's log.
+
+    Snakemake deletes the log before the job's next attempt. A second name of the file, with the time of the start, in
+    the folder `attempts` beside it, keeps the log of every attempt, however it ended.
+    """
+    return (
+        ': > {log:q}; attempts="$(dirname {log:q})/attempts"; mkdir -p "$attempts";'
+        ' ln {log:q} "$attempts/$(basename {log:q} .log).$(date +%Y%m%dT%H%M%S)-$$.log" 2> /dev/null || true;'
+        f" exec >> {{log:q}} 2>&1; {command}"
+    )
+
+
 def cell(wildcards) -> Experiment:
     return EXPERIMENTS[wildcards.experiment]
 
@@ -104,6 +118,13 @@ def threads_of_detector() -> int:
 def gpus() -> int:
     """GPUs of a training job; inference takes one."""
     return 0 if STUDY.hardware.accelerator == "cpu" else STUDY.hardware.devices
+
+
+def limit_gpu_jobs() -> None:
+    """As many GPU jobs at a time as this machine has GPUs, unless told otherwise by `--resources gpu=N`."""
+    here = len(visible_gpus())
+    if here and workflow.is_main_process and "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", here)
 
 
 def sequence_manifests(*splits) -> list[str]:
@@ -164,3 +185,4 @@ def tell_about_missing_data() -> None:
 
 
 tell_about_missing_data()
+limit_gpu_jobs()

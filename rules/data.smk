@@ -42,8 +42,10 @@ if DATASET.simulate is not None:
         message:
             "Simulating the recordings of data set '{DATASET.name}'"
         shell:
-            "leod simulate --output {params.recordings:q} --manifest {output.manifest:q}"
-            " --processes {threads} --settings {params.settings:q} > {log:q} 2>&1"
+            logged(
+                "leod simulate --output {params.recordings:q} --manifest {output.manifest:q}"
+                " --processes {threads} --settings {params.settings:q}"
+            )
 
 
 if DATASET.recordings:
@@ -71,9 +73,11 @@ if DATASET.recordings:
         message:
             "Preprocessing {wildcards.split} recordings (shard {wildcards.shard})"
         shell:
-            "leod preprocess --recordings {params.recordings:q} --output {params.sequences:q} --split {wildcards.split}"
-            " --manifest {output.manifest:q} --shard {wildcards.shard} --shards {params.shards} --processes {threads}"
-            " --settings {params.settings:q} > {log:q} 2>&1"
+            logged(
+                "leod preprocess --recordings {params.recordings:q} --output {params.sequences:q} --split {wildcards.split}"
+                " --manifest {output.manifest:q} --shard {wildcards.shard} --shards {params.shards} --processes {threads}"
+                " --settings {params.settings:q}"
+            )
 
 else:
 
@@ -95,8 +99,10 @@ else:
         message:
             "Checking the {wildcards.split} sequences"
         shell:
-            "leod check-dataset {params.sequences:q} --split {wildcards.split} --output {output.manifest:q}"
-            " --settings {params.settings:q} > {log:q} 2>&1"
+            logged(
+                "leod check-dataset {params.sequences:q} --split {wildcards.split} --output {output.manifest:q}"
+                " --settings {params.settings:q}"
+            )
 
 
 rule subsample_labels:
@@ -119,5 +125,7 @@ rule subsample_labels:
     message:
         "Choosing the labels of {wildcards.experiment}"
     shell:
-        "leod subsample-labels --sequences {params.sequences:q} --output {output.labels:q}"
-        " --settings {params.settings:q} > {log:q} 2>&1"
+        logged(
+            "leod subsample-labels --sequences {params.sequences:q} --output {output.labels:q}"
+            " --settings {params.settings:q}"
+        )

@@ -23,6 +23,8 @@ rule evaluate:
     message:
         "Evaluating {wildcards.experiment}, round {wildcards.round} ({wildcards.variant}, {wildcards.split})"
     shell:
-        "leod evaluate --checkpoint {input.model:q} --sequences {params.sequences:q} --output {output.metrics:q}"
-        " --split {wildcards.split} --variant {wildcards.variant} --threads {threads} --hardware {input.hardware:q}"
-        " --settings {params.settings:q} > {log:q} 2>&1"
+        logged(
+            "leod evaluate --checkpoint {input.model:q} --sequences {params.sequences:q} --output {output.metrics:q}"
+            " --split {wildcards.split} --variant {wildcards.variant} --threads {threads} --hardware {input.hardware:q}"
+            " --settings {params.settings:q}"
+        )

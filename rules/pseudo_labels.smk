@@ -27,9 +27,11 @@ if CHOOSES_THRESHOLDS:
         message:
             "Choosing score thresholds: {wildcards.experiment}, round {wildcards.round}"
         shell:
-            "leod choose-thresholds --checkpoint {input.model:q} --sequences {params.sequences:q}"
-            " --output {output.thresholds:q} --threads {threads} --hardware {input.hardware:q}"
-            " --settings {params.settings:q} > {log:q} 2>&1"
+            logged(
+                "leod choose-thresholds --checkpoint {input.model:q} --sequences {params.sequences:q}"
+                " --output {output.thresholds:q} --threads {threads} --hardware {input.hardware:q}"
+                " --settings {params.settings:q}"
+            )
 
 
 rule generate_pseudo_labels:
@@ -62,10 +64,11 @@ rule generate_pseudo_labels:
     message:
         "Pseudo-labels of {wildcards.experiment}, round {wildcards.round}, shard {wildcards.shard}"
     shell:
-        "leod generate-pseudo-labels --checkpoint {input.model:q} --sequences {params.sequences:q}"
-        " --labels {input.labels:q} --output {output.predictions:q} --shard {wildcards.shard} --shards {params.shards}"
-        " {params.thresholds} --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q}"
-        " > {log:q} 2>&1"
+        logged(
+            "leod generate-pseudo-labels --checkpoint {input.model:q} --sequences {params.sequences:q}"
+            " --labels {input.labels:q} --output {output.predictions:q} --shard {wildcards.shard} --shards {params.shards}"
+            " {params.thresholds} --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q}"
+        )
 
 
 rule track_filter:
@@ -90,8 +93,10 @@ rule track_filter:
     message:
         "Filtering by tracks: {wildcards.experiment}, round {wildcards.round}"
     shell:
-        "leod track-filter {input.predictions:q} --sequences {params.sequences:q} --labels {input.labels:q}"
-        " --output {output.dataset:q} --manifest {output.manifest:q} --settings {params.settings:q} > {log:q} 2>&1"
+        logged(
+            "leod track-filter {input.predictions:q} --sequences {params.sequences:q} --labels {input.labels:q}"
+            " --output {output.dataset:q} --manifest {output.manifest:q} --settings {params.settings:q}"
+        )
 
 
 rule validate_quality:
@@ -117,5 +122,7 @@ rule validate_quality:
     message:
         "Quality of the pseudo-labels: {wildcards.experiment}, round {wildcards.round}"
     shell:
-        "leod validate-quality {input.predictions:q} --dataset {input.dataset:q} --sequences {params.sequences:q}"
-        " --labels {input.labels:q} --output {output.quality:q} --settings {params.settings:q} > {log:q} 2>&1"
+        logged(
+            "leod validate-quality {input.predictions:q} --dataset {input.dataset:q} --sequences {params.sequences:q}"
+            " --labels {input.labels:q} --output {output.quality:q} --settings {params.settings:q}"
+        )

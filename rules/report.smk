@@ -39,4 +39,4 @@ rule summarise:
     message:
         "Summarising the study: {output.table}"
     shell:
-        "leod summarise --entries {input.plan:q} --output {output.summary:q} --table {output.table:q} > {log:q} 2>&1"
+        logged("leod summarise --entries {input.plan:q} --output {output.summary:q} --table {output.table:q}")

@@ -17,9 +17,12 @@ rule pretrain:
     threads: threads_of_detector()
     resources:
         gpu=gpus(),
-        tasks=STUDY.hardware.devices,
+        nodes=1,
         mem_mb=16000,
         runtime=4320,
+        on_terminate=STUDY.hardware.on_terminate,
+        time_limit_min=0,
+        launcher="",
     params:
         sequences=DATASET.sequences,
         folder=subpath(output.model, parent=True),
@@ -28,8 +31,12 @@ rule pretrain:
     message:
         "Pretraining {wildcards.experiment}"
     shell:
-        "leod pretrain --sequences {params.sequences:q} --labels {input.labels:q} --output {params.folder:q}"
-        " --seed {params.seed} --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q} > {log:q} 2>&1"
+        logged(
+            "{resources.launcher} leod pretrain --sequences {params.sequences:q} --labels {input.labels:q} --output {params.folder:q}"
+            " --seed {params.seed} --threads {threads} --hardware {input.hardware:q}"
+            " --on-terminate {resources.on_terminate} --time-limit {resources.time_limit_min}"
+            " --settings {params.settings:q}"
+        )
 
 
 rule self_train:
@@ -53,9 +60,12 @@ rule self_train:
     threads: threads_of_detector()
     resources:
         gpu=gpus(),
-        tasks=STUDY.hardware.devices,
+        nodes=1,
         mem_mb=16000,
         runtime=4320,
+        on_terminate=STUDY.hardware.on_terminate,
+        time_limit_min=0,
+        launcher="",
     params:
         dataset=lambda wildcards, input: Path(input.manifest).with_suffix(""),
         sequences=DATASET.sequences,
@@ -66,6 +76,9 @@ rule self_train:
     message:
         "Self-training {wildcards.experiment}, round {wildcards.round}"
     shell:
-        "leod self-train --dataset {params.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
-        " {params.previous} --seed {params.seed} --threads {threads} --hardware {input.hardware:q}"
-        " --settings {params.settings:q} > {log:q} 2>&1"
+        logged(
+            "{resources.launcher} leod self-train --dataset {params.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
+            " {params.previous} --seed {params.seed} --threads {threads} --hardware {input.hardware:q}"
+            " --on-terminate {resources.on_terminate} --time-limit {resources.time_limit_min}"
+            " --settings {params.settings:q}"
+        )

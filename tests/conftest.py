@@ -17,3 +17,9 @@ def golden_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"golden data not found at {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _impatient_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages of this process give up at once where another one holds the lock."""
+    monkeypatch.setattr("leod.files.LOCK_WAIT_S", 0.0)

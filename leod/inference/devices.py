@@ -10,6 +10,7 @@ import torch
 
 from leod.config.schema import HardwareConfig, Precision
 from leod.errors import ConfigError, ResourceError
+from leod.gpus import claim_gpus
 from leod.models.detector import Detector
 
 _LOGGER = logging.getLogger(__name__)
@@ -17,13 +18,14 @@ _AUTOCAST_DTYPES: dict[str, torch.dtype] = {"16-mixed": torch.float16, "bf16-mix
 
 
 def choose_device(hardware: HardwareConfig) -> torch.device:
-    """The device that ``hardware`` asks for; 'auto' takes a GPU where there is one.
+    """The device that ``hardware`` asks for; 'auto' takes a GPU where there is one that no other job has claimed.
 
     Raises:
         ConfigError: A GPU is asked for, but PyTorch sees none.
     """
     if hardware.accelerator == "cpu":
         return torch.device("cpu")
+    claim_gpus(1)
     if torch.cuda.is_available():
         return torch.device("cuda")
     if hardware.accelerator == "gpu":

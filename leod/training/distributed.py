@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,10 +46,19 @@ def slurm_tasks(hardware: HardwareConfig) -> SLURMEnvironment | None:
     return environment if environment.world_size() == hardware.devices else None
 
 
-def lock_results(output: Path, hardware: HardwareConfig) -> AbstractContextManager[None]:
-    """Hold the lock of ``output`` in the process that writes the results; see `leod.files.locked`."""
+@contextmanager
+def lock_results(output: Path, hardware: HardwareConfig) -> Iterator[bool]:
+    """Hold the lock of ``output`` in the process that writes the results; see `leod.files.locked`.
+
+    Yields:
+        Whether another process held it before. Tasks of SLURM always get False: they have to do the same thing.
+    """
     environment = slurm_tasks(hardware)
-    return locked(output) if environment is None or environment.global_rank() == 0 else nullcontext()
+    if environment is not None and environment.global_rank() != 0:
+        yield False
+        return
+    with locked(output) as waited:
+        yield waited and environment is None
 
 
 class Processes:

@@ -27,7 +27,8 @@ from leod.data.mixed import divide_batch
 from leod.data.module import TrainingData, training_loader
 from leod.data.sequence import Sequence
 from leod.errors import ResourceError
-from leod.files import remove_leftovers, write_json
+from leod.files import read_json, remove_leftovers, write_json
+from leod.gpus import claim_gpus
 from leod.inference.devices import memory_errors
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.splits import KeptLabels
@@ -55,6 +56,9 @@ from leod.training.module import DetectionTraining
 from leod.training.validation import choose_sequences, validate
 
 _LOG = logging.getLogger(__name__)
+
+MODEL_NAME, RECORD_NAME = "model.ckpt", "training.json"
+"""The detector and the account of its training, in the results folder beside the curves."""
 
 _MEMORY_ADVICE = (
     "Three settings help: a smaller batch_size (with a larger accumulate the optimiser sees as many samples), a "
@@ -108,12 +112,17 @@ class TrainingJob:
         return digest.hexdigest()
 
 
-def run_training(job: TrainingJob) -> None:
+def run_training(job: TrainingJob, after_another: bool = False) -> None:
     """Train a detector, or go on with a training that was interrupted, and write its results.
 
     ``job.output`` receives ``model.ckpt``, ``training.csv`` and ``training.json``; working checkpoints live in its
     folder ``checkpoints`` (or on scratch storage) and vanish at the end. A training that was interrupted any number of
     times at any step ends with the same weights as one that was not.
+
+    Args:
+        job: What to train.
+        after_another: Another process was writing to ``job.output`` and has ended just now. If it has finished the
+            same training, its results stand.
 
     Raises:
         DataError: The data are damaged or hold nothing to learn from.
@@ -123,8 +132,14 @@ def run_training(job: TrainingJob) -> None:
         SystemExit: Stopped by a signal; progress is saved.
     """
     hardware = job.hardware
+    if after_another and _is_finished(job):
+        _LOG.info("the process before has finished this training; its results stand")
+        return
+    started_by_slurm = slurm_tasks(hardware) is not None
+    if hardware.accelerator != "cpu" and not started_by_slurm:
+        claim_gpus(hardware.devices)
     try:
-        if hardware.devices > 1 and slurm_tasks(hardware) is None:
+        if hardware.devices > 1 and not started_by_slurm:
             divide_batch(job.settings.training).of_rank(0, hardware.devices)
             # The processes watch the time themselves; this one only passes signals on.
             with StopRequests() as requests:
@@ -133,6 +148,14 @@ def run_training(job: TrainingJob) -> None:
             _train_in_this_process(job)
     except TrainingStopped as stopped:
         _end_after_stop(stopped, hardware)
+
+
+def _is_finished(job: TrainingJob) -> bool:
+    """Whether the results are there, made from the same settings, labels and initial weights."""
+    record = job.output / RECORD_NAME
+    if not all((job.output / name).is_file() for name in (MODEL_NAME, CURVES_NAME, RECORD_NAME)):
+        return False
+    return read_json(record).get("fingerprint") == job.fingerprint()
 
 
 def _end_after_stop(stopped: TrainingStopped, hardware: HardwareConfig) -> None:
@@ -276,12 +299,13 @@ def _write_results(
         selected_step = progress.best_step
         detector.load_state_dict(progress.best_weights)
     provenance = stopwatch.provenance(job.stage, job.settings, dict(job.inputs), job.seed)
-    save_detector(job.output / "model.ckpt", detector.cpu(), {**provenance, "step": selected_step})
-    progress.curves.write(job.output / "training.csv")
+    save_detector(job.output / MODEL_NAME, detector.cpu(), {**provenance, "step": selected_step})
+    progress.curves.write(job.output / CURVES_NAME)
     write_json(
-        job.output / "training.json",
+        job.output / RECORD_NAME,
         {
             "provenance": {**provenance, "resumed_at": progress.resumed_at},
+            "fingerprint": checkpoints.fingerprint,
             "select": select,
             "selected_step": selected_step,
             "steps": progress.step,
