@@ -325,6 +325,11 @@ class TrainingConfig(Settings):
     )
     accumulate: PositiveInt = Field(default=1, description="batches whose gradients are added up for one step")
     sequence_length: PositiveInt = Field(description="windows of one sample")
+    burn_in: NonNegativeInt = Field(
+        default=0,
+        description="first windows of a sample that only move the recurrent states on, without gradient or loss; "
+        "with random sampling only: streams carry their states anyway",
+    )
     sampling: Literal["random", "stream", "mixed"] = "mixed"
     random_weight: PositiveFloat = 1.0
     stream_weight: PositiveFloat = 1.0
@@ -346,6 +351,14 @@ class TrainingConfig(Settings):
     precision: Precision = "32-true"
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _burn_in_fits(self) -> TrainingConfig:
+        if self.burn_in and self.sampling != "random":
+            raise ValueError(f"burn_in = {self.burn_in}: only with sampling: random, streams carry their states anyway")
+        if self.burn_in >= self.sequence_length:
+            raise ValueError(f"burn_in = {self.burn_in}: must be less than sequence_length = {self.sequence_length}")
+        return self
 
 
 # ------------------------------------------------------------------------------------------- labels and stages
@@ -455,6 +468,15 @@ class EvaluateConfig(Settings):
     detection: DetectionConfig = DetectionConfig(confidence_threshold=0.001)
 
 
+class ReportConfig(Settings):
+    """The study's report. Its sample frames need a detector run over the first frames of a few sequences."""
+
+    sample_sequences: NonNegativeInt = Field(default=2, description="sequences that frames are shown of; 0 = none")
+    sample_frames: PositiveInt = Field(default=2, description="frames that are shown of each")
+    sample_span: PositiveInt = Field(default=60, description="the frames shown are among so many first ones")
+    confidence_threshold: Fraction = Field(default=0.3, description="weaker detections are not drawn")
+
+
 class PreprocessConfig(Settings):
     """How the recordings are preprocessed; what is computed is the data set's business."""
 
@@ -486,6 +508,7 @@ class StudyConfig(Settings):
     track_filter: TrackFilterConfig = TrackFilterConfig()
     self_train: TrainingConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
     def _classes_exist(self) -> StudyConfig:

@@ -6,14 +6,19 @@ from typing import Self
 
 from leod.config.schema import (
     BoxFilterConfig,
+    DatasetConfig,
     DetectionConfig,
+    EvaluateConfig,
     EvaluationFilterConfig,
+    Identifier,
     LabelBudget,
     LabelTimesConfig,
     ModelConfig,
     NonNegativeInt,
     PositiveFraction,
     PositiveInt,
+    PseudoLabelConfig,
+    ReportConfig,
     RepresentationConfig,
     ScoreThreshold,
     SensorSize,
@@ -223,3 +228,27 @@ class EvaluateSettings(Settings):
             detection=study.evaluate.detection,
             evaluation_filter=study.dataset.evaluation_filter,
         )
+
+
+class ReportSettings(Settings):
+    """Settings of `report`: the study but for folders of results and the use of the machine."""
+
+    name: Identifier
+    dataset: DatasetConfig
+    model: ModelConfig
+    labels: tuple[LabelBudget, ...]
+    split_offsets: tuple[NonNegativeInt, ...]
+    seeds: tuple[NonNegativeInt, ...]
+    rounds: NonNegativeInt
+    references: tuple[str, ...]
+    pretrain: TrainingConfig
+    pseudo_labels: PseudoLabelConfig
+    track_filter: TrackFilterConfig
+    self_train: TrainingConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        return cls(**{name: getattr(study, name) for name in cls.model_fields})

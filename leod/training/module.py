@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,9 @@ class DetectionTraining(pl.LightningModule):
         """
         del batch_idx
         self._set_random_generators()
+        batch, states = self._burn_in(batch)
         labelled = torch.nonzero(batch.labelled.flatten()).flatten()
-        features, self.states = self._run_backbone(batch, labelled)
+        features, self.states = self._run_backbone(batch, states, labelled)
         self.batches_done += 1
         self._interval_batches += 1
         if features is None:
@@ -103,9 +105,24 @@ class DetectionTraining(pl.LightningModule):
         self._add_to_interval(losses)
         return losses["loss"]
 
-    def _run_backbone(self, batch: Batch, labelled: torch.Tensor) -> tuple[list[torch.Tensor] | None, list[LstmState]]:
-        """Features of all frames up to the last labelled window (or None), and the states after the last window."""
+    def _burn_in(self, batch: Batch) -> tuple[Batch, list[LstmState] | None]:
+        """Move the states over the batch's first windows without gradient; returns the rest and the states there.
+
+        Detectors trained on short samples only meet states near zero; run over whole sequences, theirs drift away.
+        """
         states = None if self.states is None else reset_states(self.states, batch.is_first)
+        windows = self._training_config.burn_in
+        if not windows:
+            return batch, states
+        with torch.no_grad():
+            _, states = self.detector.forward_sequence(batch.frames[:windows], states)
+        rest = {name: getattr(batch, name)[windows:] for name in ("frames", "targets", "labelled", "frame_indices")}
+        return dataclasses.replace(batch, **rest), states
+
+    def _run_backbone(
+        self, batch: Batch, states: list[LstmState] | None, labelled: torch.Tensor
+    ) -> tuple[list[torch.Tensor] | None, list[LstmState]]:
+        """Features of all frames up to the last labelled window (or None), and the states after the last window."""
         samples = batch.frames.shape[1]
         # What comes after the last labelled window only moves the states on; no gradient comes back from there.
         windows = int(labelled[-1]) // samples + 1 if len(labelled) else 0

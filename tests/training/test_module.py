@@ -17,10 +17,10 @@ MODEL = ModelConfig(name="tiny", embed_dim=8, dim_head=8, stage_multipliers=(1, 
 TRAINING = TrainingConfig(steps=4, learning_rate=1e-3, batch_size=2, sequence_length=4)
 
 
-def new_module():
+def new_module(training=TRAINING):
     torch.manual_seed(0)
     detector = build_detector(MODEL, SEQUENCE)
-    return DetectionTraining(detector, DetectionLoss(TRAINING.loss, SEQUENCE.classes), TRAINING, 0, Processes())
+    return DetectionTraining(detector, DetectionLoss(training.loss, SEQUENCE.classes), training, 0, Processes())
 
 
 def new_batch(labelled, is_first=(True, True), seed=0, length=4):
@@ -77,6 +77,29 @@ def test_states_are_carried_where_a_sequence_goes_on_and_zeroed_where_one_begins
         _, expected = module.detector.forward_sequence(batch.frames[:, slot : slot + 1], start)
         for ours, theirs in zip(module.states, expected, strict=True):
             assert torch.allclose(ours[0][slot], theirs[0][0], atol=1e-5)
+
+
+def test_burn_in_moves_the_states_on_without_gradient_or_loss():
+    burning = new_module(TrainingConfig.model_validate(TRAINING.model_dump() | {"sampling": "random", "burn_in": 2}))
+    plain = new_module()
+    early, late = new_batch([(0, 1), (3, 0)]), new_batch([(3, 0)])
+    ours, reference = burning.training_step(early, 0), plain.training_step(late, 0)
+    assert torch.allclose(ours, reference, atol=1e-4)
+    ours.backward()
+    reference.backward()
+    stem = (
+        burning.detector.backbone.stages[0].downsample.conv.weight,
+        plain.detector.backbone.stages[0].downsample.conv.weight,
+    )
+    assert not torch.allclose(stem[0].grad, stem[1].grad, atol=1e-6)
+    for left, right in zip(burning.states, plain.states, strict=True):
+        assert all(torch.allclose(a, b, atol=1e-5) and not a.requires_grad for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("change", [{"sampling": "mixed", "burn_in": 1}, {"sampling": "random", "burn_in": 4}])
+def test_burn_in_that_cannot_work_is_refused(change):
+    with pytest.raises(ValueError, match="burn_in"):
+        TrainingConfig.model_validate(TRAINING.model_dump() | change)
 
 
 def test_batch_without_labels_gives_zero_gradients():
