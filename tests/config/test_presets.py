@@ -162,7 +162,7 @@ def test_self_training(preset) -> None:
 
 def check_common(training: TrainingConfig, expected: dict) -> None:
     assert training.batch_size == expected["batch_size"]
-    assert training.accumulate == 1
+    assert (training.accumulate, training.burn_in) == (1, 0)
     # config/experiment/gen1/default.yaml, the same for gen4
     assert training.precision == "16-mixed"
     assert (training.warmup_fraction, training.start_divisor, training.final_divisor) == (0.005, 20, 10_000)
