@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The suite runs a process per core. Without this, each would compute with all cores, and all wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
