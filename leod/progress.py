@@ -14,10 +14,12 @@ _LOG_INTERVAL_S = 30.0
 
 
 class _Lines:
-    """Standard error for log files: where tqdm would return the cursor to redraw its line, a new line begins."""
+    """Standard error for log files: each state of the bar becomes a line of its own, which ends with it."""
 
     def write(self, text: str) -> None:
-        sys.stderr.write(text.replace("\r", "\n") if text.strip() else "")
+        state = text.strip()
+        if state:
+            sys.stderr.write(f"{state}\n")
 
     def flush(self) -> None:
         sys.stderr.flush()
