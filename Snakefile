@@ -9,6 +9,9 @@ if "name" not in config:
     configfile: "configs/quickstart.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
@@ -21,10 +24,12 @@ localrules:
     all,
     write_hardware,
     write_plan,
+    write_report_plan,
 
 
 rule all:
     default_target: True
     input:
         rules.summarise.output,
+        rules.write_report.output,
         detectors(),

@@ -23,6 +23,7 @@ from leod.config.stages import (
     GenerateSettings,
     PreprocessSettings,
     QualitySettings,
+    ReportSettings,
     SimulateSettings,
     SubsampleSettings,
     TrackFilterSettings,
@@ -366,6 +367,25 @@ def summarise(
     from leod.stages.summarise import summarise as run
 
     run(read_entries(entries), output, table)
+
+
+@app.command(rich_help_panel=STAGES)
+def report(
+    plan: Annotated[Path, typer.Option("--plan", help="JSON: the study's detectors and their files.")],
+    summary: Annotated[Path, typer.Option("--summary", help="summary.csv of the study.")],
+    output: Annotated[Path, typer.Option("--output", help="HTML file; it needs no other file.")],
+    figures: Annotated[Path, typer.Option("--figures", help="Folder for the figures as SVG files.")],
+    study: StudyOption = None,
+    overrides: SetOption = None,
+    settings: SettingsOption = None,
+    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = PyTorch's choice.")] = 0,
+) -> None:
+    """Write the report of a study: settings, tables, figures and sample frames in one page."""
+    from leod.stages.report import read_plan
+    from leod.stages.report import report as run
+
+    chosen = _settings(ReportSettings, settings, study, overrides, ReportSettings.from_study)
+    run(read_plan(plan), summary, output, figures, chosen, threads)
 
 
 # ------------------------------------------------------------------------------------------------------- tools

@@ -44,6 +44,11 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start = time.monotonic()
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._start
+
     def provenance(
         self, stage: str, settings: Any, inputs: dict[str, Path | str | list[Path]], seed: int | None = None
     ) -> dict[str, Any]:
@@ -65,6 +70,6 @@ class Stopwatch:
             "settings": settings.model_dump(mode="json"),
             "versions": _versions(),
             "git_commit": _git_commit(),
-            "wall_time_s": round(time.monotonic() - self._start, 3),
+            "wall_time_s": round(self.elapsed_s, 3),
             "cpus": os.cpu_count(),
         }

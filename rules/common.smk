@@ -13,6 +13,7 @@ from leod.config.stages import (
     GenerateSettings,
     PreprocessSettings,
     QualitySettings,
+    ReportSettings,
     SimulateSettings,
     SubsampleSettings,
     TrackFilterSettings,
@@ -57,6 +58,19 @@ CHOOSES_THRESHOLDS = STUDY.pseudo_labels.choose_thresholds is not None
 MANIFESTS = f"{DATASET.sequences}/manifests" if DATASET.recordings else f"{RESULTS}/data"
 
 
+# Figure of the report → its category.
+FIGURES = {
+    "average_precision": "Result",
+    "precision_recall": "Result",
+    "training": "Training",
+    "box_sizes": "Labels",
+}
+if any(experiment.rounds for experiment in EXPERIMENTS.values()):
+    FIGURES |= dict.fromkeys(("pseudo_label_quality", "score_relation", "tracking"), "Pseudo-labels")
+    if CHOOSES_THRESHOLDS:
+        FIGURES["thresholds"] = "Pseudo-labels"
+
+
 wildcard_constraints:
     experiment="|".join(EXPERIMENTS),
     round=r"\d+",
@@ -93,6 +107,11 @@ def model_of_round(experiment: str, round: int) -> str:
 
 def previous_model(wildcards) -> str:
     return model_of_round(wildcards.experiment, int(wildcards.round) - 1)
+
+
+def published_weights() -> list[str]:
+    """The file that pretraining takes instead of training, if the study names one."""
+    return [str(STUDY.pretrain.from_checkpoint)] if STUDY.pretrain.from_checkpoint else []
 
 
 def previous_detector(wildcards) -> list[str]:
@@ -169,6 +188,78 @@ def plan() -> list[dict]:
         for round in range(experiment.rounds + 1)
         for variant in STUDY.evaluate.variants
     ]
+
+
+def report_plan() -> dict:
+    """What the report is about: each detector with its cell of the study and its files."""
+    folders = {
+        (experiment, round): f"{RESULTS}/{experiment.name}/round_{round}"
+        for experiment in EXPERIMENTS.values()
+        for round in range(experiment.rounds + 1)
+    }
+    return {
+        "runs": [
+            {
+                "experiment": experiment.name,
+                "setting": experiment.budget.setting,
+                "ratio": experiment.budget.ratio,
+                "split_offset": experiment.split_offset,
+                "seed": experiment.seed,
+                "round": round,
+                "labels": f"{RESULTS}/{experiment.name}/labels.json",
+                "model": f"{folder}/model.ckpt",
+                "curves": f"{folder}/training.csv",
+                "record": f"{folder}/training.json",
+                "metrics": f"{folder}/metrics/{STUDY.evaluate.split}_{STUDY.evaluate.variants[0]}.json",
+                "dataset": f"{folder}/dataset" if round else None,
+                "manifest": f"{folder}/dataset.json" if round else None,
+                "quality": f"{folder}/quality.json" if round else None,
+                "thresholds": f"{folder}/thresholds.json" if round and CHOOSES_THRESHOLDS else None,
+            }
+            for (experiment, round), folder in folders.items()
+        ],
+        "manifests": {split: sequence_manifests(split) for split in SPLITS} if DATASET.recordings else {},
+        "benchmarks": benchmarks(),
+    }
+
+
+def report_figures() -> dict:
+    """Figures of the report as outputs, each with its caption."""
+    return {
+        name: report(
+            f"{RESULTS}/figures/{name}.svg",
+            caption=f"../workflow/report/{name}.rst",
+            category=category,
+            labels={"figure": name.replace("_", " ")},
+        )
+        for name, category in FIGURES.items()
+    }
+
+
+def report_inputs() -> list[str]:
+    """Results that the report shows. The data sets themselves are not among them, their manifests are."""
+    keys = ("labels", "model", "curves", "record", "metrics", "manifest", "quality", "thresholds")
+    return sorted({run[key] for run in report_plan()["runs"] for key in keys if run[key]})
+
+
+def benchmarks() -> list[dict]:
+    """Snakemake's record of the time and memory of each job, with the name of its stage."""
+    found = {"simulate": [f"{BENCHMARKS}/simulate.tsv"]} if DATASET.simulate is not None else {}
+    kind = "preprocess" if DATASET.recordings else "check_sequences"
+    found[kind] = [f"{BENCHMARKS}/{kind}/{Path(file).stem}.tsv" for file in sequence_manifests(*SPLITS)]
+    for experiment in EXPERIMENTS.values():
+        folder = f"{BENCHMARKS}/{experiment.name}"
+        found.setdefault("subsample_labels", []).append(f"{folder}/subsample_labels.tsv")
+        for round in range(experiment.rounds + 1):
+            jobs = {"evaluate": [f"evaluate-{STUDY.evaluate.split}_{variant}" for variant in STUDY.evaluate.variants]}
+            if round:
+                jobs["generate_pseudo_labels"] = [f"generate_pseudo_labels-{shard}" for shard in SHARDS]
+                alone = ("choose_thresholds", "track_filter", "validate_quality", "self_train")
+            else:
+                alone = ("pretrain",)
+            for stage, names in (jobs | {name: [name] for name in alone}).items():
+                found.setdefault(stage, []).extend(f"{folder}/round_{round}/{name}.tsv" for name in names)
+    return [{"stage": stage, "path": path} for stage, paths in found.items() for path in paths]
 
 
 def tell_about_missing_data() -> None:

@@ -16,13 +16,14 @@ EVALUATION = ["split", "variant"]
 REFERENCE_SETTING = "fully_supervised"
 
 _HEADLINES = ("AP", "AP50")
-_LEGEND = """
+LEGEND = """
 Figures are per cent: COCO box AP by the Prophesee protocol, mean ± standard deviation over split offsets and seeds.
 Gains are in points over the supervised baseline of the same experiment. "Gap closed" is the share of the distance from
 the baseline to the detector trained on all labels. Pseudo-label precision and recall are those of the labels that the
 round was trained on, against hidden ground truth at IoU 0.5. A class is evaluated on its own, so AP is not the mean of
 the classes' APs.
 """
+"""How to read the tables."""
 
 
 def add_gains(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -54,11 +55,11 @@ def summary_text(evaluations: pd.DataFrame, classes: Sequence[str]) -> str:
     lines = ["# Did self-training help?", ""]
     for (split, variant), rows in evaluations.groupby(EVALUATION, sort=False):
         lines += [f"## {split} split, {variant}", "", verdict(rows), ""]
-        lines += _markdown_table(list(_overview(rows)))
+        lines += _markdown_table(list(overview_rows(rows)))
         lines += ["", "AP of each class:", ""]
-        lines += _markdown_table(list(_per_class(rows, classes)))
+        lines += _markdown_table(list(class_rows(rows, classes)))
         lines.append("")
-    return "\n".join(lines) + _LEGEND
+    return "\n".join(lines) + LEGEND
 
 
 def verdict(rows: pd.DataFrame) -> str:
@@ -82,26 +83,30 @@ def verdict(rows: pd.DataFrame) -> str:
         f"experiment{'s' if count > 1 else ''}, by {_points(gain)} points on average "
         f"(AP50 by {_points(last['gain_AP50'].mean())})"
     )
-    ceiling = _ceiling(rows)
+    ceiling = ceiling_metrics(rows)
     start = last["AP"].mean() - gain
     if gain > 0 and ceiling is not None and ceiling["AP"] > start:
         sentence += f", which closes {100 * gain / (ceiling['AP'] - start):.0f} % of the gap to training on all labels"
     return sentence + "."
 
 
-def _ceiling(rows: pd.DataFrame) -> pd.Series | None:
+def ceiling_metrics(rows: pd.DataFrame) -> pd.Series | None:
     """Mean metrics of the detectors trained on all labels."""
     reference = rows[(rows["setting"] == REFERENCE_SETTING) & (rows["round"] == 0)]
     return None if reference.empty else reference[list(METRICS)].mean()
 
 
-def _budgets(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def budget_name(setting: str, ratio: float) -> str:
+    """A label budget in words."""
+    return "all labels" if setting == REFERENCE_SETTING else f"{setting.replace('_', ' ')}, {100 * ratio:g} %"
+
+
+def budgets(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Label budgets with their rows: fewest labels first, all labels last."""
     is_reference = rows["setting"] == REFERENCE_SETTING
     ordered = rows.assign(is_reference=is_reference).sort_values(["is_reference", "setting", "ratio"])
     for (setting, ratio), group in ordered.groupby(["setting", "ratio"], sort=False):
-        is_all = setting == REFERENCE_SETTING
-        yield "all labels" if is_all else f"{setting.replace('_', ' ')}, {100 * ratio:g} %", group
+        yield budget_name(setting, ratio), group
 
 
 def _rounds(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -109,7 +114,8 @@ def _rounds(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield "supervised (round 0)" if number == 0 else f"round {number}", runs
 
 
-def _overview(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+def overview_rows(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """The table of one kind of evaluation, header first; see `summary_text`, figures per cent."""
     yield (
         "labels",
         "detector",
@@ -121,8 +127,8 @@ def _overview(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
         "pseudo precision",
         "pseudo recall",
     )
-    ceiling = _ceiling(rows)
-    for labels, group in _budgets(rows):
+    ceiling = ceiling_metrics(rows)
+    for labels, group in budgets(rows):
         for detector, runs in _rounds(group):
             is_baseline = bool((runs["round"] == 0).all())
             yield (
@@ -138,9 +144,10 @@ def _overview(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
             labels = ""
 
 
-def _per_class(rows: pd.DataFrame, classes: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def class_rows(rows: pd.DataFrame, classes: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """AP of each class, per cent, as a table, header first."""
     yield "labels", "detector", *classes
-    for labels, group in _budgets(rows):
+    for labels, group in budgets(rows):
         for detector, runs in _rounds(group):
             yield labels, detector, *(_percent(runs[f"AP_{name}"]) for name in classes)
             labels = ""

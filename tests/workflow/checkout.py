@@ -28,6 +28,10 @@ if command in ("pretrain", "self-train"):
     files += [output / name for name in ("model.ckpt", "training.csv", "training.json")]
 elif command in ("simulate", "preprocess", "track-filter"):
     output.mkdir(parents=True, exist_ok=True)
+elif command == "report":
+    names = ("average_precision", "precision_recall", "training", "box_sizes")
+    names += ("pseudo_label_quality", "score_relation", "tracking", "thresholds")
+    files += [output, *(Path(arguments["--figures"]) / (name + ".svg") for name in names)]
 else:
     files.append(output)
 for file in files:

@@ -20,7 +20,11 @@ def set_value(study: dict, key: str, value: object) -> None:
 
 CASES = {
     # changed value → (jobs that run again, with their number)
-    "evaluation threshold": ("evaluate.detection", {"confidence_threshold": 0.05}, {"evaluate": 4, "summarise": 1}),
+    "evaluation threshold": (
+        "evaluate.detection",
+        {"confidence_threshold": 0.05},
+        {"evaluate": 4, "summarise": 1, "write_report": 1},
+    ),
     "track length reruns no inference of round 1": (
         "track_filter",
         {"min_track_length": 4},
@@ -31,6 +35,7 @@ CASES = {
             "generate_pseudo_labels": 1,
             "evaluate": 2,
             "summarise": 1,
+            "write_report": 1,
         },
     ),
     "self-training rate leaves pretraining alone": (
@@ -43,6 +48,7 @@ CASES = {
             "validate_quality": 1,
             "evaluate": 2,
             "summarise": 1,
+            "write_report": 1,
         },
     ),
     "score threshold keeps pretraining": (
@@ -55,6 +61,7 @@ CASES = {
             "self_train": 2,
             "evaluate": 2,
             "summarise": 1,
+            "write_report": 1,
         },
     ),
     "use of the machine": ("hardware.num_workers", 0, {}),
@@ -86,12 +93,14 @@ def test_another_seed_leaves_the_first_one_alone(finished: Checkout) -> None:
         "evaluate": 4,
         "write_plan": 1,
         "summarise": 1,
+        "write_report_plan": 1,
+        "write_report": 1,
     }
 
 
 def test_removed_detector_is_trained_again_with_what_follows(finished: Checkout) -> None:
     next((finished.folder / "results" / "quickstart").glob("weakly*/round_2/model.ckpt")).unlink()
-    assert finished.pending() == {"self_train": 1, "evaluate": 1, "summarise": 1}
+    assert finished.pending() == {"self_train": 1, "evaluate": 1, "summarise": 1, "write_report": 1}
 
 
 def test_chosen_thresholds_come_from_the_previous_detector(checkout: Checkout) -> None:
