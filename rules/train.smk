@@ -2,6 +2,7 @@
 rule pretrain:
     input:
         sequence_manifests("train", "val"),
+        weights=published_weights(),
         labels=rules.subsample_labels.output.labels,
         hardware=ancient(rules.write_hardware.output.hardware),
     output:
