@@ -54,17 +54,24 @@ class Checkout:
     study: dict
     path: list[Path] = field(default_factory=list)
 
-    def snakemake(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake on the study."""
         (self.folder / "configs" / "study.yaml").write_text(yaml.safe_dump(self.study))
         environment = os.environ | {
             "PATH": os.pathsep.join([*map(str, self.path), str(Path(sys.executable).parent), os.environ["PATH"]])
         }
         command = [sys.executable, "-m", "snakemake", "--configfile", "configs/study.yaml", "--cores", "2", *arguments]
-        result = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+
+    def snakemake(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake on the study to its end."""
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=timeout)
+        result = subprocess.CompletedProcess(process.args, process.returncode, output, errors)
         if check and result.returncode:
-            pytest.fail(f"{' '.join(command)} failed:\n{result.stdout}\n{result.stderr}")
+            pytest.fail(f"snakemake {' '.join(arguments)} failed:\n{result.stdout}\n{result.stderr}")
         return result
 
     def pending(self) -> dict[str, int]:
