@@ -41,7 +41,8 @@ events_of_a_recording = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(events=events_of_a_recording, start=st.sampled_from([0, 12_345_678, EVT3_PERIOD - 500]), size=st.integers(1, 90))
 def test_what_is_encoded_is_read_in_chunks_of_any_size(tmp_path_factory, encoding, events, start, size):
-    events = sorted((start + t, x, y, p) for t, x, y, p in events)
+    # A recording that begins after the clock of 24 bits has wrapped cannot be told from one that begins before.
+    events = sorted((start + t, x, y, p) for t, x, y, p in [(0, 0, 0, 0), *events])
     path = tmp_path_factory.mktemp("raw") / "a.raw"
     path.write_bytes(HEADERS[encoding] + ENCODERS[encoding](events))
     assert sorted(read(path, size)) == events

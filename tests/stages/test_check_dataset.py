@@ -230,7 +230,7 @@ def test_broken_split_link(dataset):
 
 
 def test_no_data_set(tmp_path):
-    with pytest.raises(DataError, match="expected the folders train, val, test"):
+    with pytest.raises(DataError, match=r"expected the folder\(s\) train, val, test"):
         check_dataset(tmp_path)
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="no such folder"):
         check_dataset(tmp_path / "absent")
