@@ -29,7 +29,7 @@ from pathlib import Path
 import h5py
 import yaml
 from checkout import copy_workflow
-from small_study import difference, results_of, small_study
+from small_study import TARGET, difference, results_of, small_study
 
 STUDY = small_study(hardware={"accelerator": "cpu"})
 EXPERIMENT = "results/small/weakly_supervised-0.5-offset0-seed0"
@@ -84,7 +84,7 @@ class Study:
 
     def run(self, *arguments: str) -> int:
         """Run Snakemake to its end; returns its status."""
-        return self.start(*arguments).wait(PATIENCE_S)
+        return self.start(*(arguments or [TARGET])).wait(PATIENCE_S)
 
     @property
     def output(self) -> str:
@@ -144,7 +144,7 @@ def kills(study: Study, expected: dict[str, str], count: int, seed: int) -> None
     chance = random.Random(seed)
     done, studies = 0, 0
     while done < count:
-        process = study.start()
+        process = study.start(TARGET)
         wait_until(lambda: study.stages() or process.poll() is not None, "a stage runs")  # noqa: B023
         time.sleep(chance.uniform(0.0, 8.0))
         if process.poll() is None:
@@ -168,7 +168,7 @@ def kills(study: Study, expected: dict[str, str], count: int, seed: int) -> None
 def orphan(study: Study, expected: dict[str, str]) -> None:
     """Snakemake dies, its training lives on; the next one waits for it."""
     forget(study, "round_0/model.ckpt")
-    process = study.start()
+    process = study.start(TARGET)
     wait_until(lambda: list(study.path("round_0/checkpoints").glob("step-*")), "training has begun")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -182,7 +182,7 @@ def orphan(study: Study, expected: dict[str, str]) -> None:
 def checkpoint(study: Study, expected: dict[str, str]) -> None:
     """Checkpoints are cut short."""
     forget(study, "round_0/model.ckpt")
-    process = study.start()
+    process = study.start(TARGET)
     wait_until(lambda: len(list(study.path("round_0/checkpoints").glob("step-*"))) > 1, "there are checkpoints")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -231,7 +231,7 @@ def vanished(study: Study, expected: dict[str, str]) -> None:
 def two(study: Study, expected: dict[str, str]) -> None:
     """A second Snakemake is refused, the first one is not disturbed."""
     forget(study, "round_0/model.ckpt")
-    first = study.start()
+    first = study.start(TARGET)
     wait_until(study.stages, "a stage runs")
     log = study.folder / "snakemake.log"
     log.rename(log.with_name("first.log"))

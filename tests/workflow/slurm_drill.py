@@ -1,6 +1,6 @@
 """A small study on a real SLURM through `--profile slurm`, with everything that a shared cluster does to jobs.
 
-    python tests/workflow/slurm_drill.py [--keep FOLDER]
+    python tests/workflow/slurm_drill.py [--tasks] [--keep FOLDER]
 
 Installs and boots a one-node SLURM with two fake GPUs (root on Debian; elsewhere it says why not and ends with 0).
 Checked: results equal those of an undisturbed local run; pseudo-label shards run as GPU jobs of their own at the same
@@ -26,7 +26,7 @@ from pathlib import Path
 import yaml
 from checkout import copy_workflow
 from slurm_lab import LabError, SlurmLab, install, running_job, wait_until, why_not_here
-from small_study import difference, results_of, small_study
+from small_study import TARGET, difference, results_of, small_study
 
 EXPERIMENT = "results/small/weakly_supervised-0.5-offset0-seed0"
 STEPS = 24
@@ -154,8 +154,8 @@ def drill(folder: Path) -> None:
         say("SLURM is up")
         watch = GpuWatch(lab)
         watch.start()
-        run = snakemake(lab, "--profile", "slurm")
-        undisturbed = snakemake(clean, "--cores", "1")
+        run = snakemake(lab, "--profile", "slurm", "--", TARGET)
+        undisturbed = snakemake(clean, "--cores", "1", TARGET)
         try:
             steps = interrupt(lab, cluster)
             finish(run, lab)
@@ -168,6 +168,31 @@ def drill(folder: Path) -> None:
         say(f"the study is finished: {jobs} SLURM jobs")
     finish(undisturbed, clean)
     check(lab, clean, watch, steps)
+
+
+def several_tasks(folder: Path) -> None:
+    """A training in two processes that SLURM starts as tasks equals one whose processes were started by itself."""
+    lab, local = folder / "tasks", folder / "processes"
+    target = f"{EXPERIMENT}/round_0/model.ckpt"
+    lab.mkdir()
+    copy_workflow(lab)
+    (lab / "slurm").symlink_to("profiles/slurm")
+    study = small_study(hardware={"accelerator": "cpu", "devices": 2})
+    (lab / "configs" / "small.yaml").write_text(yaml.safe_dump(study))
+    shutil.copytree(lab, local, symlinks=True)
+    adapt_profile(lab)
+    path = lab / "profiles" / "slurm" / "config.yaml"
+    profile = yaml.safe_load(path.read_text())
+    profile["set-resources"]["pretrain"] |= {"tasks": 2, "mpi": "srun", "launcher": "'srun -n 2'"}
+    path.write_text(yaml.safe_dump(profile))
+    finish(snakemake(local, "--cores", "2", target), local)
+    shutil.copytree(local / "data", lab / "data")
+    with SlurmLab(folder / "slurm"):
+        finish(snakemake(lab, "--profile", "slurm", "--", target), lab)
+    name = str(Path(target).relative_to("results/small"))
+    if results_of(lab / "results/small")[name] != results_of(local / "results/small")[name]:
+        raise LabError("tasks of SLURM and processes started by the training itself gave different weights")
+    say("two tasks of SLURM gave the same weights as two processes that the training started")
 
 
 def interrupt(lab: Path, cluster: SlurmLab) -> dict[int, list[int]]:
@@ -224,6 +249,7 @@ def main() -> int:
     """Run the drill; status 0 also where it cannot be run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, help="work here and leave everything behind")
+    parser.add_argument("--tasks", action="store_true", help="instead: distributed training as tasks of SLURM")
     arguments = parser.parse_args()
     reason = why_not_here()
     if reason is not None:
@@ -232,12 +258,13 @@ def main() -> int:
     # The daemons must not outlive the drill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     install()
+    chosen = several_tasks if arguments.tasks else drill
     if arguments.keep is not None:
         arguments.keep.mkdir(parents=True)
-        drill(arguments.keep.resolve())
+        chosen(arguments.keep.resolve())
     else:
         with tempfile.TemporaryDirectory() as folder:
-            drill(Path(folder))
+            chosen(Path(folder))
     say("passed")
     return 0
 

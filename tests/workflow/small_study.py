@@ -46,7 +46,11 @@ STUDY["self_train"] = STUDY["pretrain"] | {"loss": {"ignore_thresholds": {"car":
 
 # What is known to depend on when, where and how often something was run.
 _UNESSENTIAL = {"provenance", "fingerprint"}
-_UNCOMPARED = {"hardware.json", "plan.json"}
+_UNCOMPARED = {"hardware.json", "plan.json", "report_plan.json"}
+# The last three are links to the original sequences.
+_FOLDERS_UNCOMPARED = {"logs", "benchmarks", "figures", "event_representations_v2", "val", "test"}
+TARGET = "results/small/summary.csv"
+"""The last file that is compared; the report comes after it."""
 
 
 def small_study(**changes: dict[str, Any]) -> dict[str, Any]:
@@ -62,10 +66,9 @@ def results_of(results: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(results.rglob("*")):
         name = path.relative_to(results)
-        # Behind the links are the original sequences.
-        if not path.is_file() or name.parts[0] in ("logs", "benchmarks") or "event_representations_v2" in name.parts:
+        if not path.is_file() or name.name.startswith(".") or name.name in _UNCOMPARED or name.suffix == ".html":
             continue
-        if name.name.startswith(".") or name.name in _UNCOMPARED or {"val", "test"} & set(name.parts):
+        if _FOLDERS_UNCOMPARED & set(name.parts):
             continue
         digests[str(name)] = hashlib.sha256(_essence(path)).hexdigest()
     return digests
