@@ -632,6 +632,7 @@ def _samples(results: StudyResults) -> str:
                 f"<figcaption>{escape(picture.title)}</figcaption></figure>"
                 for picture in sample.pictures
             )
+            parts.append(paragraph(sample.title, "note"))
             parts.append(
                 f'<div class="frames" style="grid-template-columns: repeat(auto-fit, {width})">{inside}</div>\n'
             )
