@@ -40,3 +40,19 @@ RECORDING_BOX_DTYPE = np.dtype(
     align=True,
 )
 """One box of a recording's `_bbox.npy`: 40 bytes."""
+
+
+def clear_padding(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Copy rows field by field, so that no chance bytes lie between the fields and equal rows make equal files.
+
+    Args:
+        rows: Structured [n] with at least the fields of ``dtype``.
+        dtype: Type of the copy, for example `LABEL_DTYPE`.
+
+    Returns:
+        Structured [n] of ``dtype`` whose padding is zero.
+    """
+    clean = np.zeros(len(rows), dtype)
+    for name in dtype.names:
+        clean[name] = rows[name]
+    return clean

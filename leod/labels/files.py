@@ -28,7 +28,7 @@ from leod.errors import DataError
 from leod.files import atomic_file
 from leod.labels import boxes
 from leod.labels.conversion import convert_rows
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE
+from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE, clear_padding
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -352,12 +352,11 @@ def write_labels(
     Raises:
         ResourceError: The disk is full or not writable.
     """
-    # Copying by field leaves no chance bytes in the padding, so equal labels make equal files.
     dtype = RECORDING_BOX_DTYPE if "track_id" in labels.dtype.names else LABEL_DTYPE
-    clean = np.zeros(len(labels), dtype)
-    for name in dtype.names:
-        clean[name] = labels[name]
-    arrays = {"labels": clean, "objframe_idx_2_label_idx": np.asarray(first_label_index, np.int64)}
+    arrays = {
+        "labels": clear_padding(labels, dtype),
+        "objframe_idx_2_label_idx": np.asarray(first_label_index, np.int64),
+    }
     path = label_file(sequence_dir)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)

@@ -29,7 +29,7 @@ from leod.config.schema import SensorSize
 from leod.errors import DataError
 from leod.files import atomic_file, read_json, write_json
 from leod.labels.conversion import convert_rows
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE
+from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE, clear_padding
 from leod.labels.files import load_arrays
 
 BOX_FILE_SUFFIXES = (".npy", ".csv", ".json")
@@ -91,11 +91,8 @@ def write_boxes(path: Path, boxes: np.ndarray, classes: tuple[str, ...], sensor:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         dtype = LABEL_DTYPE if "objectness" in boxes.dtype.names else RECORDING_BOX_DTYPE
-        clean = np.zeros(len(boxes), dtype)
-        for name in dtype.names:
-            clean[name] = boxes[name]
         with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.save(file, clean, allow_pickle=False)
+            np.save(file, clear_padding(boxes, dtype), allow_pickle=False)
     elif suffix == ".csv":
         _write_csv(path, boxes, classes)
     elif suffix == ".json":

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from leod.errors import DataError
 from leod.files import atomic_file
-from leod.labels.dtypes import LABEL_DTYPE
+from leod.labels.dtypes import LABEL_DTYPE, clear_padding
 
 FORMAT = "leod-predictions-1"
 
@@ -110,7 +110,7 @@ def write_predictions(
             group = root.create_group(sequence.name)
             group.attrs["num_frames"] = sequence.num_frames
             compression = {"compression": "gzip", "shuffle": True} if len(sequence.boxes) else {}
-            group.create_dataset("boxes", data=sequence.boxes, **compression)
+            group.create_dataset("boxes", data=clear_padding(sequence.boxes, LABEL_DTYPE), **compression)
             group.create_dataset("frame_indices", data=sequence.frame_indices, **compression)
 
 
