@@ -29,10 +29,9 @@ from pathlib import Path
 import h5py
 import yaml
 from checkout import copy_workflow
-from small_study import TARGET, difference, results_of, small_study
+from small_study import EXPERIMENT, TARGETS, difference, results_of, small_study
 
 STUDY = small_study(hardware={"accelerator": "cpu"})
-EXPERIMENT = "results/small/weakly_supervised-0.5-offset0-seed0"
 STARTED = time.monotonic()
 PATIENCE_S = float(os.environ.get("LEOD_DRILL_PATIENCE", "300"))
 
@@ -84,7 +83,7 @@ class Study:
 
     def run(self, *arguments: str) -> int:
         """Run Snakemake to its end; returns its status."""
-        return self.start(*(arguments or [TARGET])).wait(PATIENCE_S)
+        return self.start(*(arguments or TARGETS)).wait(PATIENCE_S)
 
     @property
     def output(self) -> str:
@@ -144,7 +143,7 @@ def kills(study: Study, expected: dict[str, str], count: int, seed: int) -> None
     chance = random.Random(seed)
     done, studies = 0, 0
     while done < count:
-        process = study.start(TARGET)
+        process = study.start(*TARGETS)
         wait_until(lambda: study.stages() or process.poll() is not None, "a stage runs")  # noqa: B023
         time.sleep(chance.uniform(0.0, 8.0))
         if process.poll() is None:
@@ -168,8 +167,8 @@ def kills(study: Study, expected: dict[str, str], count: int, seed: int) -> None
 def orphan(study: Study, expected: dict[str, str]) -> None:
     """Snakemake dies, its training lives on; the next one waits for it."""
     forget(study, "round_0/model.ckpt")
-    process = study.start(TARGET)
-    wait_until(lambda: list(study.path("round_0/checkpoints").glob("step-*")), "training has begun")
+    process = study.start(*TARGETS)
+    wait_for_checkpoints(study, process, 1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     if not study.stages():
@@ -182,8 +181,8 @@ def orphan(study: Study, expected: dict[str, str]) -> None:
 def checkpoint(study: Study, expected: dict[str, str]) -> None:
     """Checkpoints are cut short."""
     forget(study, "round_0/model.ckpt")
-    process = study.start(TARGET)
-    wait_until(lambda: len(list(study.path("round_0/checkpoints").glob("step-*"))) > 1, "there are checkpoints")
+    process = study.start(*TARGETS)
+    wait_for_checkpoints(study, process, 2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     newest = max(study.path("round_0/checkpoints").glob("step-*"))
@@ -231,7 +230,7 @@ def vanished(study: Study, expected: dict[str, str]) -> None:
 def two(study: Study, expected: dict[str, str]) -> None:
     """A second Snakemake is refused, the first one is not disturbed."""
     forget(study, "round_0/model.ckpt")
-    first = study.start(TARGET)
+    first = study.start(*TARGETS)
     wait_until(study.stages, "a stage runs")
     log = study.folder / "snakemake.log"
     log.rename(log.with_name("first.log"))
@@ -284,6 +283,16 @@ def remake_sequences(study: Study, split: str, sequence: Path) -> None:
     """What the messages advise: delete the sequence, and the manifest, so that preprocessing runs."""
     shutil.rmtree(sequence, ignore_errors=True)
     (study.folder / f"data/sequences/manifests/{split}-0.json").unlink()
+
+
+def wait_for_checkpoints(study: Study, process: subprocess.Popen[str], count: int) -> None:
+    """Wait until pretraining has that many working checkpoints."""
+    checkpoints = study.path("round_0/checkpoints")
+    wait_until(
+        lambda: len(list(checkpoints.glob("step-*"))) >= count or process.poll() is not None, "there are checkpoints"
+    )
+    if process.poll() is not None:
+        raise DrillError(f"the training ended too early:\n{study.output[-5000:]}")
 
 
 def mount(*arguments: str) -> None:

@@ -7,8 +7,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
+
+import filelock
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged")
@@ -91,8 +94,11 @@ class SlurmLab:
         self.folder = folder
         self.host = socket.gethostname().split(".")[0]
         self._pids: dict[str, int] = {}
+        self._alone = filelock.FileLock(Path(tempfile.gettempdir()) / "leod-slurm-lab.lock")
 
     def __enter__(self) -> SlurmLab:
+        # There is one /etc/slurm and one set of ports.
+        self._alone.acquire(timeout=600)
         for name in ("run", "log", "state", "spool", "dev"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(2):
@@ -121,6 +127,7 @@ class SlurmLab:
         for name in ("slurmd", "slurmctld", "munged"):
             if name in self._pids:
                 end_process(self._pids[name], signal.SIGTERM)
+        self._alone.release()
 
     def kill_node(self) -> None:
         """The node dies: its daemon and all that runs on it are killed at once."""
