@@ -21,6 +21,8 @@ from leod.visualization.report import Picture, SampleFrame
 
 _PICTURE_WIDTH = 448
 _MOST_ROUNDS = 4
+_MOST_BOXES = 40
+"""A picture of more boxes shows nothing."""
 
 _Layers = list[tuple[np.ndarray, BoxKind | None]]
 
@@ -131,10 +133,19 @@ def _sample(sequence: Sequence, frame: int, layers: dict[str, _Layers], settings
     scale = max(1, round(_PICTURE_WIDTH / shown.shape[2]))
     caption = f"{sequence.timestamps_us[frame] * 1e-6:.2f} s"
 
+    def strongest(boxes: np.ndarray) -> np.ndarray:
+        scores = boxes["objectness"] * boxes["class_confidence"]
+        return boxes[np.sort(np.argsort(-scores, kind="stable")[:_MOST_BOXES])]
+
     def draw(boxes: _Layers, theme: Theme) -> np.ndarray:
+        boxes = [(strongest(rows), kind) for rows, kind in boxes]
         kinds = {kind if kind is not None else kind_of(box) for rows, kind in boxes for box in rows}
         legend = [kind for kind in BoxKind if kind in kinds]
         return compose(paint_frame(shown, theme, scale), boxes, settings.dataset.classes, scale, caption, legend, theme)
 
-    pictures = [Picture(title, draw(boxes, LIGHT), draw(boxes, DARK)) for title, boxes in layers.items()]
+    def titled(title: str, boxes: _Layers) -> str:
+        most = max(len(rows) for rows, _ in boxes)
+        return title if most <= _MOST_BOXES else f"{title}: the {_MOST_BOXES} strongest of {most} boxes"
+
+    pictures = [Picture(titled(title, boxes), draw(boxes, LIGHT), draw(boxes, DARK)) for title, boxes in layers.items()]
     return SampleFrame(f"{sequence.name}, {caption}", pictures)
