@@ -80,6 +80,13 @@ def results_of(results: Path) -> dict[str, str]:
     return digests
 
 
+def _values(array: np.ndarray) -> bytes:
+    """The array without the padding of structured rows, which reading fills with chance bytes."""
+    if array.dtype.names is None:
+        return array.tobytes()
+    return b"".join(np.ascontiguousarray(array[name]).tobytes() for name in array.dtype.names)
+
+
 def _essence(path: Path) -> bytes:
     if path.suffix == ".ckpt":
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
@@ -91,13 +98,13 @@ def _essence(path: Path) -> bytes:
         return json.dumps(content, sort_keys=True).encode()
     if path.suffix == ".npz":
         with np.load(path) as file:
-            return b"".join(key.encode() + file[key].tobytes() for key in sorted(file.files))
+            return b"".join(key.encode() + _values(file[key]) for key in sorted(file.files))
     if path.suffix == ".h5":
         parts: list[bytes] = []
 
         def visit(name: str, entry: h5py.Group | h5py.Dataset) -> None:
             if isinstance(entry, h5py.Dataset):
-                parts.append(name.encode() + entry[()].tobytes())
+                parts.append(name.encode() + _values(entry[()]))
 
         with h5py.File(path) as file:
             file.visititems(visit)
