@@ -265,7 +265,7 @@ def readonly(study: Study, expected: dict[str, str]) -> None:
     mount("--bind", results, results)
     try:
         mount("-o", "remount,bind,ro", results)
-        expect_error(study, "Read-only file system")
+        expect_error(study, "Write-protected output files")
         mount("-o", "remount,bind,rw", results)
         study.finish()
         expect_equal(study, expected)

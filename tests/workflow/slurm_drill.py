@@ -79,6 +79,8 @@ def adapt_profile(folder: Path) -> None:
     profile["set-threads"] = dict.fromkeys(profile["set-threads"], 1)
     limited = {"time_limit_min": "1 if attempt == 1 else 0"}
     profile["set-resources"]["self_train"] = profile["set-resources"]["self_train"] | limited
+    # There are two GPUs for the two shards.
+    profile["set-resources"]["evaluate"]["gpu"] = 0
     for entry in profile["set-resources"].values():
         entry["mem_mb"] = 4000
     path.write_text(yaml.safe_dump(profile))

@@ -132,10 +132,15 @@ class SlurmLab:
     def kill_node(self) -> None:
         """The node dies: its daemon and all that runs on it are killed at once."""
         os.kill(self._pids["slurmd"], signal.SIGKILL)
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and _text(entry / "cmdline").startswith("slurmstepd:"):
-                for pid in [*_descendants(int(entry.name)), int(entry.name)]:
-                    end_process(pid, signal.SIGKILL)
+        steps = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and _text(entry / "cmdline").startswith("slurmstepd:")
+        ]
+        below = [child for step in steps for child in _descendants(step)]
+        # The steps' daemons first: they would report the ends of what they watch.
+        for pid in [*steps, *below]:
+            end_process(pid, signal.SIGKILL)
 
     def revive_node(self) -> None:
         """The node comes back."""
