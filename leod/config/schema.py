@@ -61,6 +61,9 @@ class SimulationConfig(Settings):
         default=0.15, description="background activity, events per pixel and second"
     )
     hot_pixel_fraction: Fraction = Field(default=2e-4, description="share of pixels that fire all the time")
+    field_of_view_deg: Annotated[float, Field(ge=20.0, le=100.0)] = Field(
+        default=64.0, description="horizontal angle that the lens sees; a longer lens makes objects larger"
+    )
     objects_per_second: Annotated[float, Field(ge=0.0)] = Field(
         default=0.5, description="mean rate at which objects enter the scene"
     )

@@ -16,12 +16,12 @@ import numpy as np
 from leod.config.schema import SensorSize, SimulationConfig
 from leod.events.simulation.actors import ACTOR_CLASS, CAR, PEDESTRIAN
 from leod.events.simulation.rendering import draw_objects, log_intensity
-from leod.events.simulation.scene import FOCAL_LENGTH_WIDTHS, Scene, make_scene
+from leod.events.simulation.scene import Scene, focal_length, make_scene
 from leod.events.simulation.sensor import EventSensor, crossings
 from leod.events.simulation.street import draw_street
 from leod.labels.dtypes import RECORDING_BOX_DTYPE
 
-SIMULATOR_VERSION = 2
+SIMULATOR_VERSION = 3
 """Raised whenever the same settings make other recordings than before."""
 
 SPLITS = ("train", "val", "test")
@@ -50,6 +50,7 @@ class RecordingSimulator:
     ) -> None:
         scene_seed, sensor_seed = np.random.SeedSequence([config.seed, SPLITS.index(split), index]).spawn(2)
         self._size = sensor
+        self._focal_px = focal_length(config) * sensor.width
         self._class_ids = {CAR: class_ids["car"], PEDESTRIAN: class_ids["pedestrian"]}
         self._config = config
         images = max(2, round(config.duration_s * config.render_rate_hz) + 1)
@@ -76,7 +77,7 @@ class RecordingSimulator:
         """Render one image, float64 [H, W], linear intensity 0..1, and measure its actors."""
         scene, size = self.scene, self._size
         camera = scene.camera
-        focal = FOCAL_LENGTH_WIDTHS * size.width
+        focal = self._focal_px
         horizon = _HORIZON_SHARE * size.height + camera.tilt_px[image_number]
         centre_x = 0.5 * size.width + camera.pan_px[image_number]
         travel = camera.travel[image_number]

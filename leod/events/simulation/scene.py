@@ -6,6 +6,7 @@ where the camera starts.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,11 +51,6 @@ from leod.events.simulation.clutter import (
 )
 from leod.events.simulation.patterns import FARTHEST_M, NEAREST_M, NOISE_SIZE
 
-FOCAL_LENGTH_WIDTHS = 0.8
-"""Focal length over sensor width: 64 degrees field of """
-_EDGE = 0.5 / FOCAL_LENGTH_WIDTHS
-"""Tangent of half the horizontal field of """
-
 _CAR_RANGE_M = (3.0, 30.0)
 _PEDESTRIAN_RANGE_M = (2.8, 18.0)
 _CREDIBLE_ATTEMPTS = 50
@@ -65,6 +61,16 @@ _PARKED_SHARE = 0.12
 _SLOW_EGO_M_S = 1.5
 _OUT_OF_SIGHT_M = 24.0
 """From here on a pedestrian is too small to be noticed when it appears."""
+
+
+def focal_length(config: SimulationConfig) -> float:
+    """Focal length over sensor width."""
+    return 0.5 / _edge(config)
+
+
+def _edge(config: SimulationConfig) -> float:
+    """Tangent of half the horizontal field of view: how far aside things are seen, over their distance."""
+    return math.tan(math.radians(config.field_of_view_deg) / 2.0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def _make_camera(times: np.ndarray, width: int, config: SimulationConfig, genera
     speed = cruise * share
     travel = _integral(speed, times[1] - times[0])
     # Turning and nodding follow the distance travelled: a camera that stands does not shake.
-    focal = FOCAL_LENGTH_WIDTHS * width
+    focal = focal_length(config) * width
     pan = generator.uniform(0.02, 0.08) * focal * np.sin(travel / generator.uniform(4.0, 9.0) + generator.uniform(0, 6))
     tilt = generator.uniform(0.001, 0.004) * focal * np.sin(travel / generator.uniform(0.4, 0.9))
     return Camera(speed=speed, travel=travel, pan_px=pan, tilt_px=tilt)
@@ -202,8 +208,15 @@ class _Course:
     speed: float
 
 
-def _car_course(ego_speed: float, early: bool, generator: np.random.Generator) -> _Course:
-    """Draw a way for a car; ``early``: it is already there when the recording starts."""
+def _car_course(ego_speed: float, early: bool, edge: float, generator: np.random.Generator) -> _Course:
+    """Draw a way for a car.
+
+    Args:
+        ego_speed: Speed of the camera when the car enters.
+        early: It is already there when the recording starts.
+        edge: How far aside the camera sees, over the distance.
+        generator: Source of randomness.
+    """
     choice = generator.random()
     farthest = FARTHEST_M
     if choice < _PARKED_SHARE:
@@ -218,7 +231,7 @@ def _car_course(ego_speed: float, early: bool, generator: np.random.Generator) -
             # Seen from a moving car, the sides of the view recede: who crosses must be ahead from the start.
             return _Course(-direction * generator.uniform(2.0, 25.0), farthest, direction, 0.0, speed)
         z = generator.uniform(5.5, 18.0)
-        start = -direction * (_EDGE * z + 3.0)
+        start = -direction * (edge * z + 3.0)
         return _Course(start, z, direction * np.cos(slant), np.sin(slant), speed)
     if choice < 0.75:
         return _Course(generator.uniform(-3.6, -2.4), farthest, 0.0, -1.0, generator.uniform(2.5, 8.0))
@@ -231,8 +244,8 @@ def _car_course(ego_speed: float, early: bool, generator: np.random.Generator) -
     return _Course(x, NEAREST_M - 0.2, 0.0, 1.0, ego_speed + generator.uniform(2.0, 5.0))
 
 
-def _pedestrian_course(ego_speed: float, early: bool, generator: np.random.Generator) -> _Course:
-    """Draw a way for a pedestrian; ``early``: already there when the recording starts."""
+def _pedestrian_course(ego_speed: float, early: bool, edge: float, generator: np.random.Generator) -> _Course:
+    """Draw a way for a pedestrian; arguments as for a car."""
     speed = generator.uniform(0.8, 1.9) if generator.random() < 0.9 else generator.uniform(2.2, 3.2)
     direction = generator.choice([-1.0, 1.0])
     slant = generator.uniform(-1.2, 1.2) if generator.random() < 0.4 else generator.uniform(-0.3, 0.3)
@@ -242,8 +255,8 @@ def _pedestrian_course(ego_speed: float, early: bool, generator: np.random.Gener
         if generator.random() < 0.4:
             x, heading_x, heading_z = generator.uniform(4.0, 6.5) * direction, 0.0, generator.choice([-1.0, 1.0])
         return _Course(x, generator.uniform(_OUT_OF_SIGHT_M, 36.0), heading_x, heading_z, speed)
-    z = generator.uniform(4.0, 14.0)
-    start = generator.uniform(-1.0, 0.6) * _EDGE * z if early else -(_EDGE * z + 1.1)
+    z = generator.uniform(3.6, 10.0)
+    start = generator.uniform(-1.0, 0.6) * edge * z if early else -(edge * z + 1.1)
     return _Course(start * direction, z, heading_x, heading_z, speed)
 
 
@@ -277,11 +290,11 @@ def _follow(
     return pose, share * course.speed < 0.02
 
 
-def _visible(actor: np.ndarray, pose: np.ndarray) -> np.ndarray:
+def _visible(actor: np.ndarray, pose: np.ndarray, edge: float) -> np.ndarray:
     """Whether the actor's middle is on the sensor at a distance where it can be told, bool [F]."""
     nearest, farthest = _CAR_RANGE_M if actor[ACTOR_CLASS] == CAR else _PEDESTRIAN_RANGE_M
     z = pose[:, POSE_Z]
-    return (z > nearest) & (z < farthest) & (np.abs(pose[:, POSE_X]) < _EDGE * np.maximum(z, 0.1))
+    return (z > nearest) & (z < farthest) & (np.abs(pose[:, POSE_X]) < edge * np.maximum(z, 0.1))
 
 
 def _credible(pose: np.ndarray, visible: np.ndarray, times: np.ndarray, course: _Course, camera: Camera) -> bool:
@@ -302,11 +315,12 @@ def _make_actor(
     actor = _make_pedestrian(generator) if is_pedestrian else _make_car(generator)
     ego_speed = float(np.interp(entry, times, camera.speed))
     ramp = 0.3 if is_pedestrian else 0.8
+    edge = _edge(config)
     for _ in range(_CREDIBLE_ATTEMPTS):
         choose_course = _pedestrian_course if is_pedestrian else _car_course
-        course = choose_course(ego_speed, entry < 0.0, generator)
+        course = choose_course(ego_speed, entry < 0.0, edge, generator)
         pose, standing = _follow(course, entry, None, ramp, times, camera)
-        visible = _visible(actor, pose)
+        visible = _visible(actor, pose, edge)
         if not _credible(pose, visible, times, course, camera):
             continue
         if course.speed > 0.0 and generator.random() < config.stop_probability:
@@ -314,7 +328,7 @@ def _make_actor(
             start = seen[0] + generator.uniform(0.15, 0.6) * (seen[-1] - seen[0])
             stop = (start, start + generator.uniform(1.8, 5.0))
             stopping, stopping_standing = _follow(course, entry, stop, ramp, times, camera)
-            if _credible(stopping, _visible(actor, stopping), times, course, camera):
+            if _credible(stopping, _visible(actor, stopping, edge), times, course, camera):
                 pose, standing = stopping, stopping_standing
         return actor, pose, standing
     return None
