@@ -49,6 +49,8 @@ rule generate_pseudo_labels:
         f"{BENCHMARKS}/{{experiment}}/round_{{round}}/generate_pseudo_labels-{{shard}}.tsv"
     wildcard_constraints:
         round=r"[1-9]\d*",
+    # Before evaluations: the next round waits for this.
+    priority: 10
     conda:
         "../envs/leod.yaml"
     threads: threads_of_detector()
@@ -82,6 +84,8 @@ rule track_filter:
         f"{LOGS}/{{experiment}}/round_{{round}}/track_filter.log",
     benchmark:
         f"{BENCHMARKS}/{{experiment}}/round_{{round}}/track_filter.tsv"
+    # Before evaluations: the next round waits for this.
+    priority: 10
     conda:
         "../envs/leod.yaml"
     resources:

@@ -56,6 +56,8 @@ rule self_train:
         f"{BENCHMARKS}/{{experiment}}/round_{{round}}/self_train.tsv"
     wildcard_constraints:
         round=r"[1-9]\d*",
+    # Before evaluations: the next round waits for this.
+    priority: 10
     conda:
         "../envs/leod.yaml"
     threads: threads_of_detector()
