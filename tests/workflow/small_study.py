@@ -18,7 +18,7 @@ STUDY: dict[str, Any] = {
         "base": "simulated",
         "recordings": "data/recordings",
         "sequences": "data/sequences",
-        "simulate": {"recordings": {"train": 2, "val": 1, "test": 1}, "duration_s": 2.0},
+        "simulate": {"recordings": {"train": 2, "val": 1, "test": 1}, "duration_s": 2.0, "seed": 1},
     },
     "model": "rvt-nano",
     "labels": [{"setting": "weakly_supervised", "ratio": 0.5}],
