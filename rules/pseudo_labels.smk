@@ -14,6 +14,8 @@ if CHOOSES_THRESHOLDS:
             f"{BENCHMARKS}/{{experiment}}/round_{{round}}/choose_thresholds.tsv"
         wildcard_constraints:
             round=r"[1-9]\d*",
+        # Before evaluations: the next round waits for this.
+        priority: 10
         conda:
             "../envs/leod.yaml"
         threads: threads_of_detector()
