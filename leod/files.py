@@ -130,7 +130,7 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def locked(folder: Path, timeout: float | None = None) -> Iterator[bool]:
+def locked(folder: Path, timeout: float | None = None) -> Iterator[None]:
     """Hold the lock of ``folder`` so that two jobs never write the same files.
 
     The lock belongs to the process: the operating system frees it when the process ends, however it ends.
@@ -138,9 +138,6 @@ def locked(folder: Path, timeout: float | None = None) -> Iterator[bool]:
     Args:
         folder: The folder that is written to; made if needed.
         timeout: Seconds to wait for another holder before giving up; None = `LOCK_WAIT_S`.
-
-    Yields:
-        Whether another process held the lock when it was asked for.
 
     Raises:
         LockedError: Another process holds the lock.
@@ -150,13 +147,11 @@ def locked(folder: Path, timeout: float | None = None) -> Iterator[bool]:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
-    waited = False
     try:
         with disk_errors(folder):
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                waited = True
                 if timeout:
                     _LOG.warning("another process is writing to %s; waiting up to %g s for its end", folder, timeout)
                 lock.acquire(timeout=timeout, poll_interval=0.2)
@@ -166,6 +161,6 @@ def locked(folder: Path, timeout: float | None = None) -> Iterator[bool]:
             "then run again."
         ) from None
     try:
-        yield waited
+        yield
     finally:
         lock.release()

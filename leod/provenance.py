@@ -15,14 +15,15 @@ _PACKAGES = ("leod", "torch", "pytorch-lightning", "numpy", "timm", "h5py", "fas
 
 
 @cache
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Versions of Python, this package, and what it computes with."""
+    found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            versions[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
 @cache
@@ -68,7 +69,7 @@ class Stopwatch:
             },
             "seed": seed,
             "settings": settings.model_dump(mode="json"),
-            "versions": _versions(),
+            "versions": versions(),
             "git_commit": _git_commit(),
             "wall_time_s": round(self.elapsed_s, 3),
             "cpus": os.cpu_count(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from leod.progress import progress
 
 logger = logging.getLogger(__name__)
 
+_DIGEST_SAMPLE = 4096
 _FRAME_DTYPES = {"stacked_histogram": np.dtype(np.uint8), "mixed_density": np.dtype(np.int8)}
 
 
@@ -128,6 +131,25 @@ class Sequence:
                 f"has {len(timestamps)} time stamps, but there are {self.num_frames} frames. Preprocess again.",
             )
         return timestamps
+
+    def frames_digest(self) -> bytes:
+        """Tell frames of one content from those of another without reading them all.
+
+        Compressed frames that differ nearly always differ in size; a few of their bytes make up for the rest.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        try:
+            with self.frames_path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                digest = hashlib.sha256(str(size).encode())
+                for eighth in (1, 3, 5, 7):
+                    file.seek(size * eighth // 8)
+                    digest.update(file.read(_DIGEST_SAMPLE))
+                return digest.digest()
+        except OSError as error:
+            raise DataError(self.frames_path, f"cannot be read ({error}).") from error
 
     def read_frames(self, start: int, stop: int) -> np.ndarray:
         """Read and decompress frames ``start`` to ``stop`` (exclusive).

@@ -22,6 +22,7 @@ from leod.data.inference_stream import deal_out
 from leod.data.sequence import Sequence, open_split
 from leod.errors import ConfigError, DataError
 from leod.files import atomic_file, locked, remove_leftovers
+from leod.finished import FinishedResults
 from leod.inference.devices import prepare_for_inference
 from leod.inference.merge import ViewCollector
 from leod.inference.runner import SequenceDetections, detect_sequences
@@ -55,6 +56,7 @@ def generate_pseudo_labels(
     longest first, dealt back and forth.
 
     A sequence that is done is kept in ``<output>.parts/`` at once, so a run that was killed goes on with the next one.
+    The finished file has a second name in ``.finished-<output>/``; where Snakemake has deleted it, it is put back.
 
     Args:
         checkpoint: The detector, `model.ckpt`.
@@ -91,23 +93,30 @@ def generate_pseudo_labels(
     with locked(parts_folder):
         remove_leftovers(parts_folder)
         parts = _Parts(parts_folder, _fingerprint(checkpoint, settings))
-        remaining = [sequence for sequence in chosen if not parts.holds(sequence, forbidden[sequence.name])]
-        if len(remaining) < len(chosen):
-            logger.info("%d of %d sequences are done already", len(chosen) - len(remaining), len(chosen))
-        if remaining:
-            _detect(checkpoint, remaining, settings, hardware, forbidden, parts)
-        provenance = stopwatch.provenance(
-            "generate_pseudo_labels",
-            settings,
-            {"checkpoint": checkpoint, "sequences": sequences, "labels": labels}
-            | ({} if thresholds is None else {"thresholds": thresholds}),
+        keys = [parts.key(sequence, forbidden[sequence.name]) for sequence in chosen]
+        finished = FinishedResults(
+            output.with_name(f".finished-{output.name}"),
+            hashlib.sha256(json.dumps([shard, shards, keys]).encode()).hexdigest(),
         )
-        write_predictions(
-            output,
-            (parts.read(sequence) for sequence in chosen),
-            (settings.sequence.sensor.height, settings.sequence.sensor.width),
-            provenance | {"shard": shard, "shards": shards},
-        )
+        if not finished.restore(output.parent):
+            remaining = [sequence for sequence in chosen if not parts.holds(sequence, forbidden[sequence.name])]
+            if len(remaining) < len(chosen):
+                logger.info("%d of %d sequences are done already", len(chosen) - len(remaining), len(chosen))
+            if remaining:
+                _detect(checkpoint, remaining, settings, hardware, forbidden, parts)
+            provenance = stopwatch.provenance(
+                "generate_pseudo_labels",
+                settings,
+                {"checkpoint": checkpoint, "sequences": sequences, "labels": labels}
+                | ({} if thresholds is None else {"thresholds": thresholds}),
+            )
+            write_predictions(
+                output,
+                (parts.read(sequence) for sequence in chosen),
+                (settings.sequence.sensor.height, settings.sequence.sensor.width),
+                provenance | {"shard": shard, "shards": shards},
+            )
+            finished.keep([output])
     shutil.rmtree(parts_folder, ignore_errors=True)
     logger.info("%s: predictions of %d sequences", output, len(chosen))
 
@@ -215,8 +224,10 @@ class _Parts:
     def _path(self, sequence: Sequence) -> Path:
         return self._folder / f"{sequence.name}.npz"
 
-    def _key(self, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> str:
-        return json.dumps([self._fingerprint, sequence.num_frames, forbidden.tolist()])
+    def key(self, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> str:
+        """Stands for everything that determines the predictions of one sequence."""
+        frames = [sequence.name, sequence.num_frames, sequence.frames_digest().hex()]
+        return json.dumps([self._fingerprint, *frames, forbidden.tolist()])
 
     def holds(self, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> bool:
         """Whether the sequence is done, with the same detector, settings and kept labels."""
@@ -225,7 +236,7 @@ class _Parts:
             return False
         try:
             with np.load(path, allow_pickle=False) as part:
-                return str(part["key"]) == self._key(sequence, forbidden)
+                return str(part["key"]) == self.key(sequence, forbidden)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s is damaged (%s); the sequence is done again", path, error)
             return False
@@ -235,7 +246,7 @@ class _Parts:
         with atomic_file(self._path(sequence)) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
-                key=np.array(self._key(sequence, forbidden)),
+                key=np.array(self.key(sequence, forbidden)),
                 boxes=predictions.boxes,
                 frame_indices=predictions.frame_indices,
             )

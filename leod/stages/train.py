@@ -59,7 +59,7 @@ def pretrain(
         ResourceError: Out of memory, disk space, or time.
     """
     hardware = hardware or HardwareConfig()
-    with lock_results(output, hardware) as after_another:
+    with lock_results(output, hardware):
         if settings.training.from_checkpoint is not None:
             _take_weights(settings.training.from_checkpoint, output, settings, seed)
             return
@@ -75,8 +75,7 @@ def pretrain(
                 validation_sequences=_open_validation(sequences, settings),
                 initial_weights=None,
                 inputs={"sequences": sequences, "labels": labels},
-            ),
-            after_another,
+            )
         )
 
 
@@ -122,7 +121,7 @@ def self_train(
     if initial is not None:
         inputs["previous"] = initial
     hardware = hardware or HardwareConfig()
-    with lock_results(output, hardware) as after_another:
+    with lock_results(output, hardware):
         run_training(
             TrainingJob(
                 stage="self_train",
@@ -135,8 +134,7 @@ def self_train(
                 validation_sequences=_open_validation(sequences, settings),
                 initial_weights=initial,
                 inputs=inputs,
-            ),
-            after_another,
+            )
         )
 
 

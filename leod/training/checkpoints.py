@@ -127,7 +127,7 @@ class WorkingCheckpoints:
                 continue
             if fingerprint == self.fingerprint:
                 return state
-            self._set_aside(path, ".other-settings", "was made with other settings, labels, or initial weights")
+            self._set_aside(path, ".other-settings", "was made with other settings, frames, labels, or initial weights")
         return None
 
     @staticmethod

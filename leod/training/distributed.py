@@ -47,18 +47,14 @@ def slurm_tasks(hardware: HardwareConfig) -> SLURMEnvironment | None:
 
 
 @contextmanager
-def lock_results(output: Path, hardware: HardwareConfig) -> Iterator[bool]:
-    """Hold the lock of ``output`` in the process that writes the results; see `leod.files.locked`.
-
-    Yields:
-        Whether another process held it before. Tasks of SLURM always get False: they have to do the same thing.
-    """
+def lock_results(output: Path, hardware: HardwareConfig) -> Iterator[None]:
+    """Hold the lock of ``output`` in the process that writes the results; see `leod.files.locked`."""
     environment = slurm_tasks(hardware)
     if environment is not None and environment.global_rank() != 0:
-        yield False
+        yield
         return
-    with locked(output) as waited:
-        yield waited and environment is None
+    with locked(output):
+        yield
 
 
 class Processes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from leod.config.schema import HardwareConfig
 from leod.errors import ConfigError
 
 
@@ -18,16 +18,18 @@ def new_run_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def build_loggers(
-    hardware: HardwareConfig, output: Path, settings: Mapping[str, Any], run_id: str, first_step: int
-) -> list[Logger]:
-    """Open the loggers that ``hardware`` asks for, in ``output/logs``.
+@contextmanager
+def open_loggers(
+    names: Iterable[str], output: Path, settings: Mapping[str, Any], run_id: str, first_step: int
+) -> Iterator[list[Logger]]:
+    """Loggers that write to ``output/logs`` and are closed at the end, however it comes.
 
     TensorBoard hides what an interrupted run logged after the step it is resumed from. Weights & Biases takes account,
-    project, and offline mode from its own environment variables (``WANDB_MODE=offline`` needs no account).
+    project, and offline mode from its own environment variables (``WANDB_MODE=offline`` needs no account). Offline,
+    each attempt writes a folder of its own with the same run id; ``wandb sync --append`` joins them.
 
     Args:
-        hardware: Names the loggers.
+        names: 'tensorboard' and 'wandb', or none.
         output: Results folder of the training.
         settings: Settings of the training, shown beside the curves.
         run_id: What `new_run_id` gave when this training began.
@@ -36,27 +38,38 @@ def build_loggers(
     Raises:
         ConfigError: A logger's package is not installed.
     """
-    folder = output / "logs"
     loggers: list[Logger] = []
-    for name in hardware.loggers:
-        try:
-            if name == "tensorboard":
-                logger: Logger = TensorBoardLogger(str(folder), name="tensorboard", version="", purge_step=first_step)
-            else:
-                (folder / "wandb").mkdir(parents=True, exist_ok=True)
-                logger = WandbLogger(
-                    name=f"{output.parent.name}/{output.name}",
-                    save_dir=str(folder),
-                    id=run_id,
-                    resume="allow",
-                    project=None,
-                    log_model=False,
-                )
-        except ModuleNotFoundError:
-            raise ConfigError(
-                f"hardware.loggers: {name!r} needs the package {name}, which is not installed. Install it with "
-                f"'pip install {name}' or take it out of the list; the CSV curves are always written."
-            ) from None
-        logger.log_hyperparams(dict(settings))
-        loggers.append(logger)
-    return loggers
+    status = "failed"
+    try:
+        for name in names:
+            loggers.append(_open_logger(name, output, run_id, first_step))
+            loggers[-1].log_hyperparams(dict(settings))
+        yield loggers
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
+            if isinstance(logger, WandbLogger):
+                # Lightning leaves the run open, and would log the next training of this process to it.
+                logger.experiment.finish(exit_code=int(status != "success"))
+
+
+def _open_logger(name: str, output: Path, run_id: str, first_step: int) -> Logger:
+    folder = output / "logs"
+    try:
+        if name == "tensorboard":
+            return TensorBoardLogger(str(folder), name="tensorboard", version="", purge_step=first_step)
+        (folder / "wandb").mkdir(parents=True, exist_ok=True)
+        return WandbLogger(
+            name=f"{output.parent.name}/{output.name}",
+            save_dir=str(folder),
+            id=run_id,
+            resume="allow",
+            project=None,
+            log_model=False,
+        )
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"hardware.loggers: {name!r} needs the package {name}, which is not installed. Install it with "
+            f"'pip install {name}' or take it out of the list; the CSV curves are always written."
+        ) from None

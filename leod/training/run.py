@@ -27,7 +27,8 @@ from leod.data.mixed import divide_batch
 from leod.data.module import TrainingData, training_loader
 from leod.data.sequence import Sequence
 from leod.errors import ResourceError
-from leod.files import read_json, remove_leftovers, write_json
+from leod.files import remove_leftovers, write_json
+from leod.finished import FinishedResults
 from leod.gpus import claim_gpus
 from leod.inference.devices import memory_errors
 from leod.labels.dtypes import LABEL_DTYPE
@@ -51,7 +52,7 @@ from leod.training.interruption import (
     ignore_signals_in_worker,
     wait_to_be_killed,
 )
-from leod.training.loggers import build_loggers
+from leod.training.loggers import open_loggers
 from leod.training.module import DetectionTraining
 from leod.training.validation import choose_sequences, validate
 
@@ -59,6 +60,9 @@ _LOG = logging.getLogger(__name__)
 
 MODEL_NAME, RECORD_NAME = "model.ckpt", "training.json"
 """The detector and the account of its training, in the results folder beside the curves."""
+RESULTS = (MODEL_NAME, CURVES_NAME, RECORD_NAME)
+FINISHED_NAME = ".finished"
+"""Second names of the results, see `leod.finished`."""
 
 _MEMORY_ADVICE = (
     "Three settings help: a smaller batch_size (with a larger accumulate the optimiser sees as many samples), a "
@@ -95,7 +99,7 @@ class TrainingJob:
     inputs: Mapping[str, Path | str]
 
     def fingerprint(self) -> str:
-        """Digest of everything that determines the result: settings, seed, labels, initial weights."""
+        """Digest of everything that determines the result: settings, seed, frames, labels, initial weights."""
         digest = hashlib.sha256()
         digest.update(json.dumps([self.stage, self.seed, self.settings.model_dump(mode="json")]).encode())
         for sequences in (self.sequences, self.validation_sequences):
@@ -105,6 +109,7 @@ class TrainingJob:
                 # Field by field: bytes between the fields of a record hold whatever was there.
                 for name in LABEL_DTYPE.names or ():
                     digest.update(sequence.labels[name].tobytes())
+                digest.update(sequence.frames_digest())
         if self.kept is not None:
             digest.update(json.dumps(self.kept.sequences, sort_keys=True).encode())
         if self.initial_weights is not None:
@@ -112,17 +117,16 @@ class TrainingJob:
         return digest.hexdigest()
 
 
-def run_training(job: TrainingJob, after_another: bool = False) -> None:
+def run_training(job: TrainingJob) -> None:
     """Train a detector, or go on with a training that was interrupted, and write its results.
 
     ``job.output`` receives ``model.ckpt``, ``training.csv`` and ``training.json``; working checkpoints live in its
     folder ``checkpoints`` (or on scratch storage) and vanish at the end. A training that was interrupted any number of
-    times at any step ends with the same weights as one that was not.
+    times at any step ends with the same weights as one that was not. The results have second names in the folder
+    ``.finished``: where Snakemake has deleted them, the same training puts them back.
 
     Args:
         job: What to train.
-        after_another: Another process was writing to ``job.output`` and has ended just now. If it has finished the
-            same training, its results stand.
 
     Raises:
         DataError: The data are damaged or hold nothing to learn from.
@@ -132,9 +136,6 @@ def run_training(job: TrainingJob, after_another: bool = False) -> None:
         SystemExit: Stopped by a signal; progress is saved.
     """
     hardware = job.hardware
-    if after_another and _is_finished(job):
-        _LOG.info("the process before has finished this training; its results stand")
-        return
     started_by_slurm = slurm_tasks(hardware) is not None
     if hardware.accelerator != "cpu" and not started_by_slurm:
         claim_gpus(hardware.devices)
@@ -148,14 +149,6 @@ def run_training(job: TrainingJob, after_another: bool = False) -> None:
             _train_in_this_process(job)
     except TrainingStopped as stopped:
         _end_after_stop(stopped, hardware)
-
-
-def _is_finished(job: TrainingJob) -> bool:
-    """Whether the results are there, made from the same settings, labels and initial weights."""
-    record = job.output / RECORD_NAME
-    if not all((job.output / name).is_file() for name in (MODEL_NAME, CURVES_NAME, RECORD_NAME)):
-        return False
-    return read_json(record).get("fingerprint") == job.fingerprint()
 
 
 def _end_after_stop(stopped: TrainingStopped, hardware: HardwareConfig) -> None:
@@ -188,24 +181,24 @@ def _train_in_this_process(job: TrainingJob) -> None:
 def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnvironment) -> None:
     settings, training, hardware = job.settings, job.settings.training, job.hardware
     stopwatch, processes = Stopwatch(), Processes()
+    fingerprint = job.fingerprint()
+    finished = FinishedResults(job.output / FINISHED_NAME, fingerprint)
+    if processes.first:
+        remove_leftovers(job.output)
+    checkpoints = WorkingCheckpoints(working_folder(job.output, hardware.scratch), fingerprint)
+    if processes.from_first(lambda: finished.restore(job.output)):
+        if processes.first:
+            _remove_working_files(checkpoints)
+        return
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     data = TrainingData(job.sequences, job.kept, training, settings.sequence, job.seed, processes.rank, processes.size)
     detector = initial_detector(job)
-    checkpoints = WorkingCheckpoints(working_folder(job.output, hardware.scratch), job.fingerprint())
-    if processes.first:
-        remove_leftovers(job.output)
     resumed = processes.from_first(checkpoints.load_newest)
     progress = Progress() if resumed is None else Progress.from_state(resumed["progress"])
     if resumed is not None:
         progress.resumed_at.append(progress.step)
         _LOG.info("going on from step %d of %d (%s)", progress.step, training.steps, checkpoints.folder)
-    loggers = []
-    if processes.first:
-        loggers = build_loggers(
-            hardware, job.output, settings.model_dump(mode="json"), progress.run_id, first_step=progress.step + 1
-        )
-
     chosen = choose_sequences(job.validation_sequences, training.validation.sequence_fraction)
     validation = partial(
         validate,
@@ -217,9 +210,6 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
         processes,
         lambda: requests.request != 0,
     )
-    control = TrainingControl(
-        training, progress, checkpoints, validation if chosen else None, requests, processes, loggers, resumed
-    )
     loss = DetectionLoss(
         training.loss,
         settings.sequence.classes,
@@ -229,22 +219,27 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
     if processes.size > 1:
         use_global_batch_norm(detector)
     module = DetectionTraining(detector, loss, training, job.seed, processes)
-    trainer = _build_trainer(job, control, environment, remaining_steps=training.steps - progress.step)
     loader = training_loader(
         data,
         start_step=progress.step * training.accumulate,
         total_steps=training.steps * training.accumulate,
         num_workers=hardware.num_workers,
-        pin_memory=trainer.strategy.root_device.type == "cuda",
+        pin_memory=hardware.accelerator != "cpu" and torch.cuda.is_available(),
     )
     loader.worker_init_fn = ignore_signals_in_worker
     started, first_step = time.monotonic(), progress.step
-    trainer.fit(module, train_dataloaders=loader)
+    names = hardware.loggers if processes.first else ()
+    with open_loggers(names, job.output, settings.model_dump(mode="json"), progress.run_id, first_step + 1) as loggers:
+        control = TrainingControl(
+            training, progress, checkpoints, validation if chosen else None, requests, processes, loggers, resumed
+        )
+        trainer = _build_trainer(job, control, environment, remaining_steps=training.steps - first_step)
+        trainer.fit(module, train_dataloaders=loader)
     _LOG.info("%d steps in %.1f s", progress.step - first_step, time.monotonic() - started)
     if processes.first:
-        for logger in loggers:
-            logger.finalize("success")
-        _write_results(job, detector, progress, checkpoints, stopwatch)
+        _write_results(job, detector, progress, fingerprint, stopwatch)
+        finished.keep(job.output / name for name in RESULTS)
+        _remove_working_files(checkpoints)
 
 
 def initial_detector(job: TrainingJob) -> Detector:
@@ -291,7 +286,7 @@ def _build_trainer(
 
 
 def _write_results(
-    job: TrainingJob, detector: Detector, progress: Progress, checkpoints: WorkingCheckpoints, stopwatch: Stopwatch
+    job: TrainingJob, detector: Detector, progress: Progress, fingerprint: str, stopwatch: Stopwatch
 ) -> None:
     select = job.settings.training.validation.select
     selected_step = progress.step
@@ -305,7 +300,7 @@ def _write_results(
         job.output / RECORD_NAME,
         {
             "provenance": {**provenance, "resumed_at": progress.resumed_at},
-            "fingerprint": checkpoints.fingerprint,
+            "fingerprint": fingerprint,
             "select": select,
             "selected_step": selected_step,
             "steps": progress.step,
@@ -314,6 +309,9 @@ def _write_results(
             "parameters": sum(parameter.numel() for parameter in detector.parameters()),
         },
     )
+
+
+def _remove_working_files(checkpoints: WorkingCheckpoints) -> None:
     (checkpoints.folder / CURVES_NAME).unlink(missing_ok=True)
     checkpoints.remove()
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_every_frame_without_kept_ground_truth_gets_predictions(study, views):
         assert (found.boxes["x"] >= 0).all()
         assert (found.boxes["x"] + found.boxes["w"] <= WIDTH - 1).all()
         assert (found.boxes["y"] + found.boxes["h"] <= HEIGHT - 1).all()
-    assert [path.name for path in study["output"].parent.iterdir()] == ["0.h5"]
+    assert {path.name for path in study["output"].parent.iterdir()} == {"0.h5", ".finished-0.h5"}
     with PredictionsFile(study["output"]) as file:
         assert file.provenance["stage"] == "generate_pseudo_labels"
         assert file.sensor_size == (HEIGHT, WIDTH)
@@ -256,6 +257,31 @@ def test_other_kept_labels_do_their_sequence_again(study, monkeypatch):
         write_kept(study["labels"], KEPT | {"b": (1,)})
 
     assert names_done_after(study, monkeypatch, keep) == ["b"]
+
+
+def test_other_frames_do_their_sequence_again(study, monkeypatch):
+    def preprocess_again(parts):
+        path = next((study["sequences"] / "train" / "b").rglob("event_representations.h5"))
+        path.unlink()
+        with h5py.File(path, "w") as file:
+            file["data"] = np.ones((SEQUENCES["b"][0], 20, HEIGHT, WIDTH), np.uint8)
+
+    assert names_done_after(study, monkeypatch, preprocess_again) == ["b"]
+
+
+def test_finished_shard_that_was_deleted_is_put_back(study, monkeypatch):
+    expected = run(study)
+    study["output"].unlink()
+
+    def detect(*_, **__):
+        raise AssertionError("a finished shard was detected again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "detect_sequences", detect)
+        assert_equal_predictions(run(study), expected)
+        with pytest.raises(AssertionError):
+            run(study, settings=generate_settings(mirror=True))
+    assert run(study, settings=generate_settings(mirror=True)).keys() == expected.keys()
 
 
 def test_two_processes_never_make_the_same_shard(study):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import pandas
 import pytest
 import torch
@@ -49,7 +51,9 @@ def assert_equal_results(output, expected):
 
 
 def files(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != ".lock"}
+    """Names below ``folder``, without the hidden ones directly in it: its lock and the second names of results."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return {name for name in names if not name.startswith((".lock", ".finished"))}
 
 
 @pytest.fixture(scope="session")
@@ -303,6 +307,92 @@ def test_interrupted_while_the_results_are_written(dataset, undisturbed, tmp_pat
             pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
     pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
     assert_equal_results(tmp_path, undisturbed())
+
+
+@pytest.fixture
+def finished(dataset, tmp_path):
+    """A data set of its own, the output of a finished training on it, and that training's results."""
+    root = shutil.copytree(dataset[0], tmp_path / "sequences")
+    output = tmp_path / "round_0"
+    pretrain(root, dataset[1], output, settings(), seed=3, hardware=CPU)
+    return root, output, {name: (output / name).read_bytes() for name in RESULTS}
+
+
+def preprocess_again(split):
+    """Replace the frames of a sequence, as other settings do that leave the labels as they are."""
+    path = next(split.rglob("event_representations.h5"))
+    new = path.with_suffix(".new")
+    with h5py.File(path) as old, h5py.File(new, "w") as file:
+        file.create_dataset("data", data=old["data"][()] + 1, chunks=old["data"].chunks)
+    new.replace(path)
+
+
+def delete_results(output):
+    """What Snakemake does before it starts a job whose end it has not seen."""
+    for name in RESULTS:
+        (output / name).unlink()
+
+
+def test_finished_training_whose_results_were_deleted_is_put_back(dataset, finished, crash_at):
+    root, output, results = finished
+    delete_results(output)
+    started = time.time()
+    crash_at(0)
+    pretrain(root, dataset[1], output, settings(), seed=3, hardware=CPU)
+    assert {name: (output / name).read_bytes() for name in RESULTS} == results
+    # Snakemake compares times: results have to be newer than what they are made from.
+    assert all((output / name).stat().st_mtime >= started - 1 for name in RESULTS)
+
+
+@pytest.mark.parametrize("change", ["settings", "seed", "frames", "program", "damage", "index"])
+def test_finished_training_is_not_put_back_for_another_one(change, dataset, finished, crash_at, monkeypatch, caplog):
+    root, output, _ = finished
+    chosen, seed = settings(), 3
+    if change == "settings":
+        chosen = settings(learning_rate=5e-4)
+    elif change == "seed":
+        seed = 4
+    elif change == "frames":
+        preprocess_again(root / "train")
+    elif change == "program":
+        monkeypatch.setattr("leod.finished.program_digest", lambda: "another version")
+    elif change == "damage":
+        # The second name is the same file: whoever alters one alters the other.
+        with (output / "model.ckpt").open("r+b") as file:
+            file.seek(1000)
+            file.write(b"damage")
+    else:
+        (output / ".finished" / "index.json").write_text("[]")
+    delete_results(output)
+    crash_at(0)
+    with pytest.raises(Crash):
+        pretrain(root, dataset[1], output, chosen, seed=seed, hardware=CPU)
+    assert files(output) == set()
+    assert ("are damaged" in caplog.text) == (change in ("damage", "index"))
+
+
+def test_finished_training_is_put_back_without_hard_links(dataset, tmp_path, crash_at, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    results = {name: (tmp_path / name).read_bytes() for name in RESULTS}
+    (tmp_path / "model.ckpt").write_bytes(b"cut")
+    crash_at(0)
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert {name: (tmp_path / name).read_bytes() for name in RESULTS} == results
+
+
+def test_interrupted_training_does_not_go_on_with_other_frames(dataset, tmp_path, crash_at, caplog):
+    root = shutil.copytree(dataset[0], tmp_path / "sequences")
+    crash_at(5)
+    with pytest.raises(Crash):
+        pretrain(root, dataset[1], tmp_path / "out", settings(), seed=3, hardware=CPU)
+    preprocess_again(root / "val")
+    pretrain(root, dataset[1], tmp_path / "out", settings(), seed=3, hardware=CPU)
+    assert "was made with other settings" in caplog.text
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["provenance"]["resumed_at"] == []
 
 
 def test_damaged_checkpoint_is_set_aside(dataset, undisturbed, tmp_path, crash_at, caplog):

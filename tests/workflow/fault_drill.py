@@ -275,8 +275,9 @@ def readonly(study: Study, expected: dict[str, str]) -> None:
 
 
 def forget(study: Study, name: str) -> None:
-    """Delete a result so that it is made again."""
+    """Delete a result, with its second name, so that it is made again."""
     study.path(name).unlink()
+    shutil.rmtree(study.path(name).parent / ".finished", ignore_errors=True)
 
 
 def remake_sequences(study: Study, split: str, sequence: Path) -> None:

@@ -28,7 +28,7 @@ from checkout import copy_workflow
 from slurm_lab import LabError, SlurmLab, install, running_job, wait_until, why_not_here
 from small_study import EXPERIMENT, TARGETS, difference, results_of, small_study
 
-STEPS = 24
+STEPS = 48
 STUDY = small_study(
     # Without accelerator: cpu every job of the detector asks for a GPU; the fake ones are of no use to PyTorch.
     hardware={"accelerator": "auto", "save_before_time_limit_s": 54.0},
@@ -234,13 +234,15 @@ def check(lab: Path, clean: Path, watch: GpuWatch, steps: dict[int, list[int]]) 
         record = json.loads((lab / EXPERIMENT / f"round_{round}" / "training.json").read_text())
         resumed = record["provenance"]["resumed_at"]
         say(f"{rule} was taken up at steps {resumed}; interrupted at {steps[round]}")
-        progress = zip(resumed, steps[round], strict=False)
-        if len(resumed) < len(steps[round]) or any(taken < given for taken, given in progress):
-            raise LabError(f"{rule} did not go on from where it was")
         attempts = lab / "results/small/logs" / Path(EXPERIMENT).name / f"round_{round}" / "attempts"
-        logs = sorted(attempts.glob(f"{rule}.*.log"))
-        if len(logs) <= len(resumed) or not any("going on from step" in log.read_text() for log in logs):
-            raise LabError(f"{attempts} lacks logs of attempts: {[log.name for log in logs]}")
+        logs = {log.name: log.read_text() for log in sorted(attempts.glob(f"{rule}.*.log"))}
+        # A training may end just before its node does: then its results are put back.
+        restored = any("the results are put back" in text for text in logs.values())
+        progress = zip(resumed, steps[round], strict=False)
+        if len(resumed) + restored < len(steps[round]) or any(taken < given for taken, given in progress):
+            raise LabError(f"{rule} did not go on from where it was")
+        if len(logs) <= len(resumed) or not any("going on from step" in text for text in logs.values()):
+            raise LabError(f"{attempts} lacks logs of attempts: {list(logs)}")
     texts = [log.read_text() for log in (lab / "results/small/logs").rglob("attempts/self_train*.log")]
     if not any("the job's time (60 s) has run out" in text for text in texts):
         raise LabError("no attempt of self_train ended at its time limit")

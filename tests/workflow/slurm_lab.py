@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged")
 SETTINGS = Path("/etc/slurm")
 KILL_WAIT_S = 5
+BOOT_S = 25
+"""SLURM misses a job on a node that comes back only if it began 20 s before; younger ones may not have arrived yet."""
 
 _SLURM_CONF = """\
 ClusterName=lab
@@ -99,6 +102,18 @@ class SlurmLab:
     def __enter__(self) -> SlurmLab:
         # There is one /etc/slurm and one set of ports.
         self._alone.acquire(timeout=600)
+        try:
+            self._boot()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["scancel", "--user=root", "--full"], check=False, capture_output=True)
+        self.stop()
+
+    def _boot(self) -> None:
         for name in ("run", "log", "state", "spool", "dev"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(2):
@@ -116,17 +131,21 @@ class SlurmLab:
         self._start("slurmctld", ["/usr/sbin/slurmctld"])
         self._start("slurmd", ["/usr/sbin/slurmd", "-N", self.host])
         wait_until(lambda: _output("sinfo", "-h", "-p", "gpu", "-o", "%T") == "idle", 60, "the node is idle")
-        return self
 
     def _start(self, name: str, command: list[str]) -> None:
+        noted = self.folder / "run" / f"{name}.pid"
+        # Left by a daemon that was killed.
+        noted.unlink(missing_ok=True)
         subprocess.run(command, check=True)
-        self._pids[name] = _read_pid(self.folder / "run" / f"{name}.pid")
+        self._pids[name] = _read_pid(noted)
 
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["scancel", "--user=root", "--full"], check=False, capture_output=True)
+    def stop(self) -> None:
+        """End the daemons."""
         for name in ("slurmd", "slurmctld", "munged"):
             if name in self._pids:
-                end_process(self._pids[name], signal.SIGTERM)
+                send(self._pids[name], signal.SIGTERM)
+                with contextlib.suppress(LabError):
+                    wait_until(lambda: has_ended(self._pids[name]), 10, f"{name} has ended")  # noqa: B023
         self._alone.release()
 
     def kill_node(self) -> None:
@@ -140,10 +159,13 @@ class SlurmLab:
         below = [child for step in steps for child in _descendants(step)]
         # The steps' daemons first: they would report the ends of what they watch.
         for pid in [*steps, *below]:
-            end_process(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
+        for pid in below:
+            wait_until(lambda: has_ended(pid), 10, f"process {pid} has ended")  # noqa: B023
 
     def revive_node(self) -> None:
-        """The node comes back."""
+        """The node comes back, as late as after booting."""
+        time.sleep(BOOT_S)
         self._start("slurmd", ["/usr/sbin/slurmd", "-N", self.host])
 
 
@@ -169,15 +191,16 @@ def wait_until(condition, seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
-def end_process(pid: int, number: int) -> None:
-    """Send a signal to a process and wait until it is gone."""
-    try:
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        return
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process does nothing any more; it may still wait for its parent to take notice."""
+    fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return not fields or fields[0] in "ZX"
 
 
 def _descendants(pid: int) -> list[int]:

@@ -72,7 +72,13 @@ def results_of(results: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(results.rglob("*")):
         name = path.relative_to(results)
-        if not path.is_file() or name.name.startswith(".") or name.name in _UNCOMPARED or name.suffix == ".html":
+        # Hidden: locks, and the second names of finished results.
+        if (
+            not path.is_file()
+            or any(part.startswith(".") for part in name.parts)
+            or name.name in _UNCOMPARED
+            or name.suffix == ".html"
+        ):
             continue
         if _FOLDERS_UNCOMPARED & set(name.parts):
             continue

@@ -1,0 +1,116 @@
+"""Finished results under a second name, so that work whose results are deleted is not done twice.
+
+Snakemake deletes the outputs of a job that did not end under its eyes: SLURM requeues a job whose node died right after
+the last step, or Snakemake itself was killed. A stage of hours keeps hard links to its results in a hidden folder, with
+a key of everything that determines them, and the next attempt puts them back instead of making them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import leod
+from leod.errors import DataError
+from leod.files import atomic_directory, atomic_file, disk_errors, read_json, write_json
+from leod.provenance import versions
+
+_LOG = logging.getLogger(__name__)
+
+_INDEX = "index.json"
+
+
+@cache
+def program_digest() -> str:
+    """Digest of this package's source and of the versions of what it computes with."""
+    digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
+    package = Path(leod.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FinishedResults:
+    """The second names of one job's results. The caller holds the lock of the results.
+
+    Attributes:
+        folder: Where they are, on the file system of the results.
+        fingerprint: Stands for everything given to the job that determines its results.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    def _key(self) -> str:
+        return hashlib.sha256(f"{self.fingerprint} {program_digest()}".encode()).hexdigest()
+
+    def keep(self, results: Iterable[Path]) -> None:
+        """Give the files ``results``, which must be complete, a second name each.
+
+        Raises:
+            ResourceError: The disk is full or not writable.
+        """
+        with atomic_directory(self.folder) as folder:
+            digests = {}
+            for path in results:
+                _link(path, folder / path.name)
+                digests[path.name] = _digest(path)
+            write_json(folder / _INDEX, {"key": self._key(), "sha256": digests})
+
+    def restore(self, output: Path) -> bool:
+        """Put the results back into the folder ``output`` if they were made by the same job and are undamaged.
+
+        Their time of change becomes now, as if they had just been made.
+
+        Returns:
+            Whether ``output`` holds the results.
+
+        Raises:
+            ResourceError: The disk is full or not writable.
+        """
+        if not (self.folder / _INDEX).is_file():
+            return False
+        try:
+            index = read_json(self.folder / _INDEX)
+            if index["key"] != self._key():
+                return False
+            for name, digest in index["sha256"].items():
+                if _digest(self.folder / name) != digest:
+                    raise DataError(self.folder / name, "was altered")
+        except (DataError, OSError, KeyError, TypeError) as reason:
+            _LOG.warning("the finished results in %s are damaged (%s) and made again", self.folder, reason)
+            with disk_errors(self.folder):
+                shutil.rmtree(self.folder)
+            return False
+        for name in index["sha256"]:
+            with atomic_file(output / name) as temporary:
+                _link(self.folder / name, temporary)
+                os.utime(temporary)
+        _LOG.info(
+            "this was finished before, with the same inputs, settings and program: the results are put back. To have "
+            "them made again, delete %s",
+            self.folder,
+        )
+        return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        # Some file systems know no hard links; a full one will say so again.
+        shutil.copyfile(source, target)
