@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import ClusterEnvironment
+from lightning_fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -43,6 +43,7 @@ from leod.training.distributed import (
     Processes,
     process_group,
     run_in_processes,
+    slurm_nodes,
     slurm_tasks,
     use_global_batch_norm,
 )
@@ -265,11 +266,13 @@ def _build_trainer(
     job: TrainingJob, control: TrainingControl, environment: ClusterEnvironment, remaining_steps: int
 ) -> pl.Trainer:
     training = job.settings.training
+    nodes = slurm_nodes() if isinstance(environment, SLURMEnvironment) else 1
     return pl.Trainer(
         # No checkpoints, sanity checks, or metric collection of Lightning's own: `TrainingControl` does what is due.
         barebones=True,
         accelerator=job.hardware.accelerator,
-        devices=job.hardware.devices,
+        num_nodes=nodes,
+        devices=job.hardware.devices // nodes,
         # Running statistics are equal in all processes already, see `GlobalBatchNorm2d`.
         strategy=DDPStrategy(broadcast_buffers=False) if job.hardware.devices > 1 else "auto",
         plugins=[environment],

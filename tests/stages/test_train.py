@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -484,7 +485,7 @@ def test_end_of_the_time_limit_saves_and_fails(dataset, undisturbed, tmp_path):
     assert_equal_results(tmp_path, undisturbed())
 
 
-def start_process(dataset, output, **hardware):
+def start_process(dataset, output, variables=None, **hardware):
     arguments = {
         "sequences": str(dataset[0]),
         "labels": str(dataset[1]),
@@ -494,7 +495,7 @@ def start_process(dataset, output, **hardware):
         "hardware": {**CPU.model_dump(mode="json"), **hardware},
     }
     script = Path(__file__).with_name("train_scenario.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})}
     return subprocess.Popen(
         [sys.executable, str(script), json.dumps(arguments)],
         env=environment,
@@ -554,6 +555,45 @@ def test_two_processes_train_like_one(dataset, undisturbed, tmp_path):
     curves, single = (pandas.read_csv(folder / "training.csv") for folder in (tmp_path / "two", expected))
     assert curves["loss"].tolist() == pytest.approx(single["loss"].tolist(), rel=1e-3)
     assert curves["validation_AP"].tolist() == pytest.approx(single["validation_AP"].tolist(), abs=1e-3, nan_ok=True)
+
+
+def start_tasks(dataset, output, nodes, tasks):
+    """Processes with the variables that `srun` gives its tasks, each on a node of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NAME": "pretrain",
+        "SLURM_NTASKS": str(tasks),
+        "SLURM_NNODES": str(nodes),
+        "SLURM_LOCALID": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    return [
+        start_process(dataset, output, given | {"SLURM_PROCID": str(i), "SLURM_NODEID": str(i)}, devices=tasks)
+        for i in range(nodes)
+    ]
+
+
+@pytest.mark.slow
+def test_tasks_on_two_nodes_train_like_two_processes(dataset, tmp_path):
+    changes = {"steps": 12, "checkpoint_every_steps": 2}
+    processes = start_tasks(dataset, tmp_path / "nodes", nodes=2, tasks=2)
+    logs = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], logs
+    hardware = CPU.model_copy(update={"devices": 2})
+    pretrain(*dataset, tmp_path / "processes", settings(**changes), seed=3, hardware=hardware)
+    assert_equal_results(tmp_path / "nodes", tmp_path / "processes")
+    assert files(tmp_path / "nodes") == RESULTS
+
+
+def test_tasks_that_are_not_divided_equally_are_refused(dataset, tmp_path, monkeypatch):
+    for name, value in {"SLURM_NTASKS": "3", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "pretrain"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="3 tasks on 2 nodes"):
+        pretrain(*dataset, tmp_path, settings(batch_size=3), hardware=CPU.model_copy(update={"devices": 3}))
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from checkout import copy_workflow
 from slurm_lab import LabError, SlurmLab, install, running_job, wait_until, why_not_here
 from small_study import EXPERIMENT, TARGETS, difference, results_of, small_study
 
-STEPS = 48
+STEPS = 32
 STUDY = small_study(
     # Without accelerator: cpu every job of the detector asks for a GPU; the fake ones are of no use to PyTorch.
     hardware={"accelerator": "auto", "save_before_time_limit_s": 54.0},
@@ -185,7 +185,8 @@ def several_tasks(folder: Path) -> None:
     adapt_profile(lab)
     path = lab / "profiles" / "slurm" / "config.yaml"
     profile = yaml.safe_load(path.read_text())
-    profile["set-resources"]["pretrain"] |= {"tasks": 2, "mpi": "srun", "launcher": "'srun -n 2'"}
+    launcher = "'srun --cpus-per-task=1 --cpu-bind=q'"
+    profile["set-resources"]["pretrain"] |= {"tasks_per_node": 2, "mpi": "srun", "launcher": launcher}
     path.write_text(yaml.safe_dump(profile))
     finish(snakemake(local, "--cores", "2", target), local)
     shutil.copytree(local / "data", lab / "data")

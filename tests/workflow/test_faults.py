@@ -74,4 +74,4 @@ def test_a_second_snakemake_is_refused(checkout: Checkout) -> None:
 
 @pytest.mark.slow
 def test_a_study_survives_kills_and_faults(tmp_path: Path) -> None:
-    fault_drill.drill(tmp_path, ["kills", "orphan", "checkpoint", "chunk", "full", "readonly"], count=5, seed=1)
+    fault_drill.drill(tmp_path, ["kills", "full"], count=3, seed=1)
