@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-_LANE_WIDTH = 196
+_LANE_WIDTH = 208
+_INSET = 18
+"""From the edge of a lane to its boxes."""
 _GAP = 34
 _BOX_HEIGHT = 34
 _STEP = 58
@@ -27,7 +29,7 @@ class _Drawing:
     def box(self, left: float, row: float, text: str, kind: str = "box") -> None:
         """A box in a lane, ``row`` steps from its top."""
         top = _TOP + row * _STEP
-        self.rectangle(left + 12, top, _LANE_WIDTH - 24, _BOX_HEIGHT, kind)
+        self.rectangle(left + _INSET, top, _LANE_WIDTH - 2 * _INSET, _BOX_HEIGHT, kind)
         self.text(left + _LANE_WIDTH / 2, top + _BOX_HEIGHT / 2 + 4.5, text)
 
     def down(self, left: float, row: float) -> None:
@@ -37,14 +39,14 @@ class _Drawing:
 
     def around(self, left: float, row: float, end_row: float) -> None:
         """An arrow along the right edge of a lane, past the boxes in between."""
-        x = left + _LANE_WIDTH - 12
+        x = left + _LANE_WIDTH - _INSET
         y, end_y = (_TOP + at * _STEP + _BOX_HEIGHT / 2 for at in (row, end_row))
-        self.elements.append(f'<path d="M{x:g} {y + 8:g}h6V{end_y:g}h-3" marker-end="url(#arrow)"/>')
+        self.elements.append(f'<path d="M{x:g} {y + 8:g}h12V{end_y:g}h-9" marker-end="url(#arrow)"/>')
 
     def across(self, left: float, row: float, next_left: float, next_row: float, kind: str = "") -> None:
         """An arrow from the right of a box to the left of a box in another lane."""
-        x, y = left + _LANE_WIDTH - 12, _TOP + row * _STEP + _BOX_HEIGHT / 2
-        end_x, end_y = next_left + 12 - 3, _TOP + next_row * _STEP + _BOX_HEIGHT / 2
+        x, y = left + _LANE_WIDTH - _INSET, _TOP + row * _STEP + _BOX_HEIGHT / 2
+        end_x, end_y = next_left + _INSET - 3, _TOP + next_row * _STEP + _BOX_HEIGHT / 2
         middle = next_left - _GAP / 2
         marker = "arrow-round" if kind else "arrow"
         self.elements.append(
