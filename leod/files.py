@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,16 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left under temporary names directly in ``folder``. Call with the lock held."""
+def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> None:
+    """Delete what killed processes left under temporary names directly in ``folder``. Call with the lock held.
+
+    Args:
+        folder: Need not exist.
+        of: Final names; what other names were meant for stays, since other processes may be at work. None = all.
+    """
     for leftover in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+        if of is not None and leftover.name.removeprefix(TEMPORARY_PREFIX).partition("-")[2] not in of:
+            continue
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -70,7 +70,9 @@ def test_killed_writer_leaves_no_file_with_the_final_name(tmp_path: Path) -> Non
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert not path.exists()
-    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path, of={"other.bin"})
+    assert len(os.listdir(tmp_path)) == 1
+    remove_leftovers(tmp_path, of={"result.bin", "other.bin"})
     assert os.listdir(tmp_path) == []
 
 

@@ -92,12 +92,12 @@ def generate_pseudo_labels(
     parts_folder = output.with_name(f"{output.name}.parts")
     with locked(parts_folder):
         remove_leftovers(parts_folder)
+        finished_folder = output.with_name(f".finished-{output.name}")
+        remove_leftovers(output.parent, of={output.name, finished_folder.name})
         parts = _Parts(parts_folder, _fingerprint(checkpoint, settings))
         keys = [parts.key(sequence, forbidden[sequence.name]) for sequence in chosen]
-        finished = FinishedResults(
-            output.with_name(f".finished-{output.name}"),
-            hashlib.sha256(json.dumps([shard, shards, keys]).encode()).hexdigest(),
-        )
+        fingerprint = hashlib.sha256(json.dumps([shard, shards, keys]).encode()).hexdigest()
+        finished = FinishedResults(finished_folder, fingerprint)
         if not finished.restore(output.parent):
             remaining = [sequence for sequence in chosen if not parts.holds(sequence, forbidden[sequence.name])]
             if len(remaining) < len(chosen):

@@ -17,7 +17,7 @@ from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError, ResourceError
 from leod.events.discovery import RecordingFiles, find_recordings
 from leod.events.preprocess import NothingLeftError, label_frames, write_sequence
-from leod.files import TEMPORARY_PREFIX, atomic_directory, locked, read_json, write_json
+from leod.files import TEMPORARY_PREFIX, atomic_directory, locked, read_json, remove_leftovers, write_json
 from leod.labels.files import SPLITS
 from leod.progress import progress
 from leod.provenance import Stopwatch
@@ -90,14 +90,6 @@ def _preprocess_one(
         counts = write_sequence(folder, files.events, frames, settings, threads)
         write_json(folder / STAMP_NAME, {"made_from": stamp, "counts": asdict(counts)})
     return {"name": files.name, **asdict(counts)}
-
-
-def _remove_leftovers(folder: Path, names: set[str]) -> None:
-    """Delete what a killed run of this shard left; other shards may be at work in the same folder."""
-    for entry in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        name = entry.name.removeprefix(TEMPORARY_PREFIX).partition("-")[2]
-        if name in names:
-            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _check_foreign(folder: Path, recordings: list[RecordingFiles], skipped: tuple[str, ...]) -> None:
@@ -185,7 +177,7 @@ def preprocess(
     folder = output / split
     with locked(output / _LOCKS / f"{split}-{shard}-of-{shards}"):
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder, {files.name for files in chosen})
+        remove_leftovers(folder, of={files.name for files in chosen})
         if shard == 0:
             _check_foreign(folder, found, settings.skip_recordings)
         threads = max(_available_cpus() // processes, 1)
