@@ -28,7 +28,7 @@ from checkout import copy_workflow
 from slurm_lab import LabError, SlurmLab, install, running_job, wait_until, why_not_here
 from small_study import EXPERIMENT, TARGETS, difference, results_of, small_study
 
-STEPS = 32
+STEPS = 48
 STUDY = small_study(
     # Without accelerator: cpu every job of the detector asks for a GPU; the fake ones are of no use to PyTorch.
     hardware={"accelerator": "auto", "save_before_time_limit_s": 54.0},
