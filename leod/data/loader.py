@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -10,6 +11,14 @@ from torch.utils.data import DataLoader, Dataset
 from leod.errors import LeodError
 
 Item = TypeVar("Item")
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _ignore_signals(_worker_id: int) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Guarded(Dataset[Item | LeodError]):
@@ -28,6 +37,9 @@ class _Guarded(Dataset[Item | LeodError]):
 class BatchLoader(Generic[Item]):
     """Yields the items of a data set in the order of ``steps``, whatever the number of workers.
 
+    SIGTERM and SIGINT do not end the workers: sent to the whole group, as SLURM and terminals do, they must not take
+    the data from under a process that saves what it has. Workers end with their parent.
+
     It is not a `DataLoader` by type, so that Lightning leaves the order alone in distributed training.
 
     Args:
@@ -35,9 +47,6 @@ class BatchLoader(Generic[Item]):
         steps: Which batches.
         num_workers: Processes that read ahead; 0 reads in this process.
         pin_memory: Hand over page-locked memory, for a GPU.
-
-    Attributes:
-        worker_init_fn: Called with the worker's number when a worker starts; None = nothing.
     """
 
     def __init__(self, dataset: Dataset[Item], steps: range, num_workers: int, pin_memory: bool) -> None:
@@ -45,7 +54,6 @@ class BatchLoader(Generic[Item]):
         self._steps = steps
         self._num_workers = num_workers
         self._pin_memory = pin_memory
-        self.worker_init_fn: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -63,9 +71,15 @@ class BatchLoader(Generic[Item]):
             sampler=self._steps,
             num_workers=self._num_workers,
             pin_memory=self._pin_memory,
-            worker_init_fn=self.worker_init_fn,
+            worker_init_fn=_ignore_signals,
         )
-        for item in loader:
+        # Also in the moment before a worker has come to that.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            items = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for item in items:
             if isinstance(item, LeodError):
                 raise item
             yield item

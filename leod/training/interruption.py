@@ -89,9 +89,3 @@ def wait_to_be_killed() -> None:
     _LOG.warning("everything is saved; waiting to be killed")
     while True:
         time.sleep(60.0)
-
-
-def ignore_signals_in_worker(_worker_id: int) -> None:
-    """Start-up function of loader processes: a signal to the whole group must not take the data from under training."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

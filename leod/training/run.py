@@ -50,7 +50,6 @@ from leod.training.distributed import (
 from leod.training.interruption import (
     StopRequests,
     TrainingStopped,
-    ignore_signals_in_worker,
     wait_to_be_killed,
 )
 from leod.training.loggers import open_loggers
@@ -227,7 +226,6 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
         num_workers=hardware.num_workers,
         pin_memory=hardware.accelerator != "cpu" and torch.cuda.is_available(),
     )
-    loader.worker_init_fn = ignore_signals_in_worker
     started, first_step = time.monotonic(), progress.step
     names = hardware.loggers if processes.first else ()
     with open_loggers(names, job.output, settings.model_dump(mode="json"), progress.run_id, first_step + 1) as loggers:
