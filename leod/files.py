@@ -7,6 +7,7 @@ complete and on disk. A later run may therefore take any file with a final name 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -112,6 +113,12 @@ def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def write_json(path: Path, content: Any) -> None:

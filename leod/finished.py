@@ -19,7 +19,7 @@ from pathlib import Path
 
 import leod
 from leod.errors import DataError
-from leod.files import atomic_directory, atomic_file, disk_errors, read_json, write_json
+from leod.files import atomic_directory, atomic_file, disk_errors, file_digest, read_json, write_json
 from leod.provenance import versions
 
 _LOG = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class FinishedResults:
             digests = {}
             for path in results:
                 _link(path, folder / path.name)
-                digests[path.name] = _digest(path)
+                digests[path.name] = file_digest(path).hex()
             write_json(folder / _INDEX, {"key": self._key(), "sha256": digests})
 
     def restore(self, output: Path) -> bool:
@@ -84,7 +84,7 @@ class FinishedResults:
             if index["key"] != self._key():
                 return False
             for name, digest in index["sha256"].items():
-                if _digest(self.folder / name) != digest:
+                if file_digest(self.folder / name).hex() != digest:
                     raise DataError(self.folder / name, "was altered")
         except (DataError, OSError, KeyError, TypeError) as reason:
             _LOG.warning("the finished results in %s are damaged (%s) and made again", self.folder, reason)
@@ -101,11 +101,6 @@ class FinishedResults:
             self.folder,
         )
         return True
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _link(source: Path, target: Path) -> None:

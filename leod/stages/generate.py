@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from leod.config.stages import GenerateSettings
 from leod.data.inference_stream import deal_out
 from leod.data.sequence import Sequence, open_split
 from leod.errors import ConfigError, DataError
-from leod.files import atomic_file, locked, remove_leftovers
+from leod.files import atomic_file, file_digest, locked, remove_leftovers
 from leod.finished import FinishedResults
 from leod.inference.devices import prepare_for_inference
 from leod.inference.merge import ViewCollector
@@ -94,12 +94,13 @@ def generate_pseudo_labels(
         remove_leftovers(parts_folder)
         finished_folder = output.with_name(f".finished-{output.name}")
         remove_leftovers(output.parent, of={output.name, finished_folder.name})
-        parts = _Parts(parts_folder, _fingerprint(checkpoint, settings))
-        keys = [parts.key(sequence, forbidden[sequence.name]) for sequence in chosen]
-        fingerprint = hashlib.sha256(json.dumps([shard, shards, keys]).encode()).hexdigest()
+        common = _fingerprint(checkpoint, settings)
+        keys = {sequence.name: _key(common, sequence, forbidden[sequence.name]) for sequence in chosen}
+        parts = _Parts(parts_folder, keys)
+        fingerprint = hashlib.sha256(json.dumps([shard, shards, list(keys.values())]).encode()).hexdigest()
         finished = FinishedResults(finished_folder, fingerprint)
         if not finished.restore(output.parent):
-            remaining = [sequence for sequence in chosen if not parts.holds(sequence, forbidden[sequence.name])]
+            remaining = [sequence for sequence in chosen if not parts.holds(sequence)]
             if len(remaining) < len(chosen):
                 logger.info("%d of %d sequences are done already", len(chosen) - len(remaining), len(chosen))
             if remaining:
@@ -154,7 +155,7 @@ def _detect(
     for name, views in groupby(results, key=lambda result: result.sequence.name):
         views = list(views)
         sequence = views[0].sequence
-        parts.write(sequence, forbidden[name], merge_sequence(views, settings, forbidden[name]))
+        parts.write(sequence, merge_sequence(views, settings, forbidden[name]))
 
 
 def _label_maker(settings: GenerateSettings) -> Callable[[npt.NDArray[np.float32]], np.ndarray]:
@@ -200,8 +201,7 @@ def _fingerprint(checkpoint: Path, settings: GenerateSettings) -> str:
     """What all parts of a shard depend on: the detector's weights, the settings, the version of this package."""
     digest = hashlib.sha256()
     try:
-        with Path(checkpoint).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(file_digest(checkpoint))
     except FileNotFoundError:
         raise DataError(checkpoint, "the checkpoint does not exist. Train the detector first.") from None
     digest.update(settings.model_dump_json().encode())
@@ -209,44 +209,45 @@ def _fingerprint(checkpoint: Path, settings: GenerateSettings) -> str:
     return digest.hexdigest()
 
 
+def _key(common: str, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> str:
+    """What one sequence's predictions depend on: what all depend on, its frames, which of them get no predictions."""
+    frames = [sequence.name, sequence.num_frames, sequence.frames_digest().hex()]
+    return json.dumps([common, *frames, forbidden.tolist()])
+
+
 class _Parts:
     """Finished sequences of a shard that is not complete yet, one file each.
 
     Args:
         folder: Where they lie.
-        fingerprint: What they depend on; parts with another one are made again.
+        keys: What each sequence's part depends on, by name; parts with another key are made again.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
         self._folder = folder
-        self._fingerprint = fingerprint
+        self._keys = keys
 
     def _path(self, sequence: Sequence) -> Path:
         return self._folder / f"{sequence.name}.npz"
 
-    def key(self, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> str:
-        """Stands for everything that determines the predictions of one sequence."""
-        frames = [sequence.name, sequence.num_frames, sequence.frames_digest().hex()]
-        return json.dumps([self._fingerprint, *frames, forbidden.tolist()])
-
-    def holds(self, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> bool:
+    def holds(self, sequence: Sequence) -> bool:
         """Whether the sequence is done, with the same detector, settings and kept labels."""
         path = self._path(sequence)
         if not path.exists():
             return False
         try:
             with np.load(path, allow_pickle=False) as part:
-                return str(part["key"]) == self.key(sequence, forbidden)
+                return str(part["key"]) == self._keys[sequence.name]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s is damaged (%s); the sequence is done again", path, error)
             return False
 
-    def write(self, sequence: Sequence, forbidden: npt.NDArray[np.int64], predictions: SequencePredictions) -> None:
+    def write(self, sequence: Sequence, predictions: SequencePredictions) -> None:
         """Keep the predictions of one sequence, atomically."""
         with atomic_file(self._path(sequence)) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
-                key=np.array(self.key(sequence, forbidden)),
+                key=np.array(self._keys[sequence.name]),
                 boxes=predictions.boxes,
                 frame_indices=predictions.frame_indices,
             )

@@ -27,7 +27,7 @@ from leod.data.mixed import divide_batch
 from leod.data.module import TrainingData, training_loader
 from leod.data.sequence import Sequence
 from leod.errors import ResourceError
-from leod.files import remove_leftovers, write_json
+from leod.files import file_digest, remove_leftovers, write_json
 from leod.finished import FinishedResults
 from leod.gpus import claim_gpus
 from leod.inference.devices import memory_errors
@@ -47,11 +47,7 @@ from leod.training.distributed import (
     slurm_tasks,
     use_global_batch_norm,
 )
-from leod.training.interruption import (
-    StopRequests,
-    TrainingStopped,
-    wait_to_be_killed,
-)
+from leod.training.interruption import StopRequests, TrainingStopped, wait_to_be_killed
 from leod.training.loggers import open_loggers
 from leod.training.module import DetectionTraining
 from leod.training.validation import choose_sequences, validate
@@ -113,7 +109,7 @@ class TrainingJob:
         if self.kept is not None:
             digest.update(json.dumps(self.kept.sequences, sort_keys=True).encode())
         if self.initial_weights is not None:
-            digest.update(hashlib.sha256(self.initial_weights.read_bytes()).digest())
+            digest.update(file_digest(self.initial_weights))
         return digest.hexdigest()
 
 
