@@ -18,6 +18,8 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+IGNORED_CLASS_NAME = "ignored"
+"""What box files and `class_map` call boxes that are neither object nor background."""
 
 
 class Settings(BaseModel):
@@ -104,8 +106,128 @@ class LabelTimesConfig(Settings):
         "that comes nearest to step_us; any: every label time, however irregular",
     )
     step_us: PositiveInt = Field(default=250_000, description="distance of labelled frames in microseconds")
-    first_us: NonNegativeInt = Field(default=100_000, description="labels before this time have too little history")
+    first_us: NonNegativeInt = Field(
+        default=100_000, description="labels before this time have too little history; counted from windows.origin"
+    )
     tolerance_us: NonNegativeInt = Field(default=2_000, description="how far a label time may be off its multiple")
+
+
+class WindowsConfig(Settings):
+    """Which part of a recording becomes frames. Label moments are ends of windows wherever the grid begins.
+
+    The published data sets have windows from zero of the clock (the earliest is left out, as RVT does) to the last
+    label: ``{origin: clock_zero, train_until: last_label}``.
+    """
+
+    origin: Literal["first_event", "clock_zero"] = Field(
+        default="first_event",
+        description="where a recording begins: windows start here, and label_times.first_us and "
+        "evaluation_filter.skip_us are counted from here",
+    )
+    train_until: Literal["last_event", "last_label"] = Field(
+        default="last_event", description="end of training recordings; last_label: what follows it makes no frames"
+    )
+    evaluation_until: Literal["last_event", "last_label"] = Field(
+        default="last_label", description="the same for recordings of the val and test splits"
+    )
+
+    def until(self, split: str) -> str:
+        """Where the recordings of ``split`` end."""
+        return self.train_until if split == "train" else self.evaluation_until
+
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
+class RecordingTimesConfig(Settings):
+    """What the times in a recording mean. Everything else counts microseconds of the clock that comes out of this."""
+
+    unit: TimeUnit | None = Field(
+        default=None, description="unit of the times; null = as the format says, microseconds"
+    )
+    offset_us: int = Field(default=0, description="added to every time, in microseconds")
+    start_us: NonNegativeInt | None = Field(
+        default=None, description="events before this time are left out, unseen; null = none"
+    )
+    end_us: NonNegativeInt | None = Field(
+        default=None, description="events after this time are left out, unseen; null = none"
+    )
+
+
+class AllRecordingTimesConfig(RecordingTimesConfig):
+    """`RecordingTimesConfig` of a data set, with exceptions for single recordings."""
+
+    of_recording: dict[str, RecordingTimesConfig] = Field(
+        default={}, description="name of a recording → its own times, in place of all of the above"
+    )
+
+    def of(self, name: str) -> RecordingTimesConfig:
+        """What holds for the recording of that name."""
+        common = RecordingTimesConfig(**{field: getattr(self, field) for field in RecordingTimesConfig.model_fields})
+        return self.of_recording.get(name, common)
+
+
+class BoxTimesConfig(Settings):
+    """What the times in a box file mean."""
+
+    unit: TimeUnit = Field(default="us", description="unit of the times, also of a column called t_us")
+    offset_us: int = Field(default=0, description="added to every time, in microseconds")
+    zero: Literal["clock", "first_event"] = Field(
+        default="clock",
+        description="what zero is: zero of the recording's clock, or the recording's first event (Metavision's tools "
+        "shift times so)",
+    )
+
+
+class AllBoxTimesConfig(BoxTimesConfig):
+    """`BoxTimesConfig` of a data set, with exceptions for single recordings."""
+
+    of_recording: dict[str, BoxTimesConfig] = Field(
+        default={}, description="name of a recording → the times of its boxes, in place of all of the above"
+    )
+
+    def of(self, name: str) -> BoxTimesConfig:
+        """What holds for the boxes of the recording of that name."""
+        common = BoxTimesConfig(**{field: getattr(self, field) for field in BoxTimesConfig.model_fields})
+        return self.of_recording.get(name, common)
+
+
+class PlausibilityConfig(Settings):
+    """When preprocessing refuses a recording or warns about it; null switches a check off."""
+
+    min_events_per_window: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=1.0, description="refused: recordings with fewer events per window on average"
+    )
+    max_clock_start_us: NonNegativeInt | None = Field(
+        default=60_000_000,
+        description="refused: recordings that begin later on their clock, if windows.origin is clock_zero",
+    )
+    min_events_per_pixel_s: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=0.02, description="warning: fewer events per pixel and second on average"
+    )
+    max_events_per_pixel_s: PositiveFloat | None = Field(
+        default=500.0, description="warning: more events per pixel and second on average"
+    )
+    max_empty_frames: Fraction | None = Field(default=0.5, description="warning: more frames without events")
+    max_label_rate_hz: PositiveFloat | None = Field(default=200.0, description="warning: label moments follow faster")
+    max_doubled_boxes: Fraction | None = Field(
+        default=0.0, description="warning: a larger share of boxes that lie on another one of their class"
+    )
+    max_frozen_boxes: Fraction | None = Field(
+        default=0.5, description="warning: a larger share of boxes equal to one of the label moment before"
+    )
+    max_outside_boxes: Fraction | None = Field(
+        default=0.05, description="warning: a larger share of boxes that lie outside the sensor"
+    )
+    max_cut_boxes: Fraction | None = Field(
+        default=0.5, description="warning: a larger share of boxes that reach beyond the sensor"
+    )
+    max_filtered_boxes: Fraction | None = Field(
+        default=0.9, description="warning: a larger share of boxes that label_filter drops"
+    )
+    recording_in_two_splits: Literal["refuse", "warn"] = Field(
+        default="refuse", description="what to do where two splits have a recording of the same name or events"
+    )
 
 
 class BoxFilterConfig(Settings):
@@ -167,6 +289,11 @@ class EvaluationFilterConfig(Settings):
     min_diagonal: Annotated[float, Field(ge=0.0)] = 0.0
     min_side: Annotated[float, Field(ge=0.0)] = 0.0
     skip_us: NonNegativeInt = Field(default=500_000, description="boxes up to this time are not evaluated")
+    skip_from: Literal["first_event", "clock_zero"] | None = Field(
+        default=None,
+        description="what skip_us is counted from: the recording's first window, or zero of its clock; null = the data "
+        "set's windows.origin",
+    )
 
 
 class DatasetConfig(SequenceConfig):
@@ -181,7 +308,18 @@ class DatasetConfig(SequenceConfig):
     drop_class_ids: tuple[NonNegativeInt, ...] = Field(
         default=(), description="class ids that occur in the files and are left out; any other unknown id is an error"
     )
+    class_map: dict[str, str | None] = Field(
+        default={},
+        description="name or id of a class in the box files → one of 'classes', 'ignored' (neither object nor "
+        "background), or null (left out); where an id is mapped, every id that occurs must be",
+    )
+    windows: WindowsConfig = WindowsConfig()
+    recording_times: AllRecordingTimesConfig = AllRecordingTimesConfig()
+    box_times: AllBoxTimesConfig = AllBoxTimesConfig()
     label_times: LabelTimesConfig = LabelTimesConfig()
+    doubled_boxes: Literal["drop", "keep"] = Field(
+        default="drop", description="boxes that a box file holds twice, equal in time, place, size and class"
+    )
     label_filter: BoxFilterConfig = Field(default=BoxFilterConfig(), description="applied to all ground truth")
     max_train_width_fraction: PositiveFraction | None = Field(
         default=None, description="additionally dropped from the train split: boxes wider than this share"
@@ -192,6 +330,37 @@ class DatasetConfig(SequenceConfig):
     evaluation_filter: EvaluationFilterConfig = EvaluationFilterConfig()
     unlabelled_recordings: bool = Field(default=False, description="recordings without a box file are welcome")
     skip_recordings: tuple[str, ...] = Field(default=(), description="names of recordings that are left out")
+    ignore_files: tuple[str, ...] = Field(
+        default=("*.tmp_index", "*.bias", "README*", "LICENSE*", "*.md"),
+        description="patterns of files beside the recordings that are known to be neither recordings nor boxes",
+    )
+    plausibility: PlausibilityConfig = PlausibilityConfig()
+
+    @field_validator("class_map", mode="before")
+    @classmethod
+    def _ids_as_text(cls, mapping: object) -> object:
+        """YAML reads the key 3 as a number."""
+        if not isinstance(mapping, dict):
+            return mapping
+        return {
+            str(key) if isinstance(key, int) and not isinstance(key, bool) else key: value
+            for key, value in mapping.items()
+        }
+
+    @model_validator(mode="after")
+    def _class_map_fits(self) -> DatasetConfig:
+        for source, target in self.class_map.items():
+            if target is not None and target != IGNORED_CLASS_NAME and target not in self.classes:
+                raise ValueError(
+                    f"class_map.{source} = {target!r}: expected one of the classes {list(self.classes)}, "
+                    f"{IGNORED_CLASS_NAME!r}, or null (left out)"
+                )
+        return self
+
+    def evaluation(self) -> EvaluationFilterConfig:
+        """The evaluation filter with everything said."""
+        skip_from = self.evaluation_filter.skip_from or self.windows.origin
+        return self.evaluation_filter.model_copy(update={"skip_from": skip_from})
 
     def sequence_config(self) -> SequenceConfig:
         """The part of this that a detector has to know."""

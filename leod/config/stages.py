@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from leod.config.schema import (
+    AllBoxTimesConfig,
+    AllRecordingTimesConfig,
     BoxFilterConfig,
     DatasetConfig,
     DetectionConfig,
@@ -15,6 +17,7 @@ from leod.config.schema import (
     LabelTimesConfig,
     ModelConfig,
     NonNegativeInt,
+    PlausibilityConfig,
     PositiveFraction,
     PositiveInt,
     PseudoLabelConfig,
@@ -30,6 +33,7 @@ from leod.config.schema import (
     TrackFilterConfig,
     TrainingConfig,
     ViewsConfig,
+    WindowsConfig,
 )
 from leod.errors import ConfigError
 
@@ -56,19 +60,31 @@ class PreprocessSettings(Settings):
     sensor: SensorSize
     classes: tuple[str, ...]
     drop_class_ids: tuple[NonNegativeInt, ...]
+    class_map: dict[str, str | None]
     window_us: PositiveInt
     representation: RepresentationConfig
     downsample_by_2: bool
+    windows: WindowsConfig
+    recording_times: AllRecordingTimesConfig
+    box_times: AllBoxTimesConfig
     label_times: LabelTimesConfig
+    doubled_boxes: Literal["drop", "keep"]
     label_filter: BoxFilterConfig
     max_train_width_fraction: PositiveFraction | None
     unlabelled_recordings: bool
     skip_recordings: tuple[str, ...]
+    ignore_files: tuple[str, ...]
+    plausibility: PlausibilityConfig
 
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:
         """Pick what the stage uses out of ``study``."""
-        return cls(**{name: getattr(study.dataset, name) for name in cls.model_fields})
+        return cls.from_dataset(study.dataset)
+
+    @classmethod
+    def from_dataset(cls, dataset: DatasetConfig) -> Self:
+        """Pick what the stage uses out of ``dataset``."""
+        return cls(**{name: getattr(dataset, name) for name in cls.model_fields})
 
 
 class SubsampleSettings(Settings):
@@ -110,7 +126,7 @@ class TrainSettings(Settings):
             sequence=study.dataset.sequence_config(),
             model=study.model,
             training=training,
-            evaluation_filter=study.dataset.evaluation_filter,
+            evaluation_filter=study.dataset.evaluation(),
         )
 
     @classmethod
@@ -226,7 +242,7 @@ class EvaluateSettings(Settings):
             sequence=study.dataset.sequence_config(),
             model=study.model,
             detection=study.evaluate.detection,
-            evaluation_filter=study.dataset.evaluation_filter,
+            evaluation_filter=study.dataset.evaluation(),
         )
 
 

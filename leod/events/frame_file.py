@@ -38,6 +38,7 @@ _ZSTD_CODEC = 4 << 5
 _HEADER = struct.Struct("<BBBBIII")
 _BLOCK = struct.Struct("<II")
 _PLANES = 8
+_FIRST_FRAMES = 256
 _DENSE_ABOVE_ONE_IN = 64
 """Frames with more than one set pixel in so many are worth splitting into bit planes."""
 
@@ -121,21 +122,23 @@ class FrameFile:
 
     Args:
         path: The file to make.
-        count: Number of frames N.
+        count: Number of frames N; None: as many as are written.
         shape: (channels, height, width).
         dtype: uint8 or int8.
     """
 
-    def __init__(self, path: Path, count: int, shape: tuple[int, int, int], dtype: np.dtype) -> None:
+    def __init__(self, path: Path, count: int | None, shape: tuple[int, int, int], dtype: np.dtype) -> None:
         self._file = h5py.File(path, "w")
         self._dataset = self._file.create_dataset(
             DATASET_NAME,
-            shape=(count, *shape),
+            shape=(_FIRST_FRAMES if count is None else count, *shape),
             maxshape=(None, *shape),
             chunks=(1, *shape),
             dtype=dtype,
             **_FILTER,
         )
+        self._grows = count is None
+        self._written = 0
 
     def write(self, index: int, chunk: bytes) -> None:
         """Write a frame that `FrameCompressor` has compressed.
@@ -144,7 +147,10 @@ class FrameFile:
             index: Number of the frame.
             chunk: The compressed frame.
         """
+        if self._grows and index >= len(self._dataset):
+            self._dataset.resize(2 * len(self._dataset), axis=0)
         self._dataset.id.write_direct_chunk((index, 0, 0, 0), chunk)
+        self._written = max(self._written, index + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -152,4 +158,6 @@ class FrameFile:
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._grows and error is None:
+            self._dataset.resize(self._written, axis=0)
         self._file.close()

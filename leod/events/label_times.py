@@ -1,4 +1,4 @@
-"""Which boxes and which label times of a recording are used, and where the windows lie.
+"""Which boxes and which label times of a recording are used.
 
 Steps and order follow RVT's preprocessing script (uzh-rpg/RVT, `scripts/genx/preprocess_dataset.py`). It puts two
 windows between neighbouring labelled frames whatever their distance; here the distance decides.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from leod.config.schema import BoxFilterConfig, LabelTimesConfig, SensorSize
 from leod.errors import DataError
-from leod.labels.dtypes import IGNORED_CLASS_ID
+from leod.events.plausibility import looks_counted_from_one
+from leod.labels.dtypes import IGNORED_CLASS_ID, LEFT_OUT_CLASS_ID, RECORDING_BOX_DTYPE
 
 # Products such as 0.9 * 304 must not fall below the whole number that they stand for.
 _ROUNDING = 1e-6
@@ -36,6 +38,21 @@ class LabelledFrames:
     first_box: np.ndarray
     windows_between: np.ndarray
 
+    @classmethod
+    def none(cls) -> Self:
+        """Those of a recording without labels."""
+        empty = np.zeros(0, np.int64)
+        return cls(np.zeros(0, RECORDING_BOX_DTYPE), empty, empty, empty)
+
+    def first(self, count: int) -> LabelledFrames:
+        """The first ``count`` labelled frames."""
+        if count == len(self.times_us):
+            return self
+        boxes = self.boxes[: self.first_box[count]]
+        return LabelledFrames(
+            boxes, self.times_us[:count], self.first_box[:count], self.windows_between[: max(count - 1, 0)]
+        )
+
 
 def select_classes(
     path: Path, boxes: np.ndarray, classes: tuple[str, ...], drop_class_ids: tuple[int, ...]
@@ -52,7 +69,7 @@ def select_classes(
         DataError: An id is neither a class, nor `IGNORED_CLASS_ID`, nor to be left out.
     """
     class_ids = boxes["class_id"]
-    dropped = np.isin(class_ids, np.asarray(drop_class_ids, dtype=class_ids.dtype))
+    dropped = np.isin(class_ids, np.asarray((*drop_class_ids, LEFT_OUT_CLASS_ID), dtype=class_ids.dtype))
     unknown = ~dropped & (class_ids >= len(classes)) & (class_ids != IGNORED_CLASS_ID)
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
@@ -60,20 +77,36 @@ def select_classes(
             path,
             f"row {row} (t = {boxes['t'][row]} us, counted in order of time): unknown class id {class_ids[row]}; "
             f"allowed are 0 to {len(classes) - 1} ({', '.join(classes)}) and {IGNORED_CLASS_ID} (ignored), left out "
-            f"are {list(drop_class_ids)}. Add its class to 'classes' or the id to 'drop_class_ids'.",
+            f"are {list(drop_class_ids)}. Add its class to 'classes', the id to 'drop_class_ids', or say what it is: "
+            f"class_map: {{{class_ids[row]}: CLASS}}."
+            + (
+                " The ids go from 1 to the number of classes: if they are counted from 1, say class_map: {"
+                + ", ".join(f"{number + 1}: {name}" for number, name in enumerate(classes))
+                + "}."
+                if looks_counted_from_one(class_ids, len(classes))
+                else ""
+            ),
         )
     return boxes[~dropped]
 
 
-def crop_to_sensor(boxes: np.ndarray, sensor: SensorSize) -> np.ndarray:
-    """Clamp the corners to [0, width - 1] x [0, height - 1] and drop boxes without an area."""
+def crop_to_sensor(boxes: np.ndarray, sensor: SensorSize) -> tuple[np.ndarray, np.ndarray]:
+    """Clamp the corners to [0, width - 1] x [0, height - 1] and drop boxes without an area.
+
+    Returns:
+        The m boxes that are left, and bool [m] which of them were cut.
+    """
     cropped = boxes.copy()
     for position, size, limit in (("x", "w", sensor.width - 1), ("y", "h", sensor.height - 1)):
         low = np.clip(boxes[position], 0, limit)
         high = np.clip(boxes[position] + boxes[size], 0, limit)
         cropped[position] = low
         cropped[size] = high - low
-    return cropped[(cropped["w"] > 0) & (cropped["h"] > 0)]
+    # A box that ends with the last pixel, at x + w = width, is not cut.
+    cut = (boxes["x"] < 0) | (boxes["x"] + boxes["w"] > sensor.width)
+    cut |= (boxes["y"] < 0) | (boxes["y"] + boxes["h"] > sensor.height)
+    kept = (cropped["w"] > 0) & (cropped["h"] > 0)
+    return cropped[kept], cut[kept]
 
 
 def filter_boxes(boxes: np.ndarray, limits: BoxFilterConfig, sensor: SensorSize) -> np.ndarray:
@@ -93,7 +126,13 @@ def _base_step_us(times_us: np.ndarray, config: LabelTimesConfig) -> int:
     return max(int(max(round(config.step_us / median), 1) * median), 1)
 
 
-def select_frames(boxes: np.ndarray, config: LabelTimesConfig, window_us: int) -> LabelledFrames | None:
+def select_frames(
+    boxes: np.ndarray,
+    config: LabelTimesConfig,
+    window_us: int,
+    origin_us: int = 0,
+    empty_us: np.ndarray | None = None,
+) -> LabelledFrames | None:
     """Choose the label times that become labelled frames, and how many windows lie between them.
 
     With a step (fixed or from the median distance) a label time is taken if its distance to the last one taken is a
@@ -106,12 +145,15 @@ def select_frames(boxes: np.ndarray, config: LabelTimesConfig, window_us: int) -
         boxes: `RECORDING_BOX_DTYPE` [M] sorted by time.
         config: See `LabelTimesConfig`.
         window_us: Length of a window in microseconds.
+        origin_us: What `first_us` is counted from.
+        empty_us: int64 [E], label times that have no box because there is nothing to see; None = none.
 
     Returns:
         The labelled frames, or None if no label time is late enough.
     """
-    times = np.unique(boxes["t"])
-    first = int(np.searchsorted(times, config.first_us, side="left"))
+    times = np.unique(boxes["t"] if empty_us is None else np.concatenate([boxes["t"], empty_us]))
+    # A time of zero would mark a pseudo-label.
+    first = int(np.searchsorted(times, max(origin_us + config.first_us, 1), side="left"))
     if first == len(times):
         return None
     taken = [int(times[first])]
@@ -136,41 +178,3 @@ def select_frames(boxes: np.ndarray, config: LabelTimesConfig, window_us: int) -
         first_box=np.searchsorted(kept["t"], times_us, side="left").astype(np.int64),
         windows_between=np.asarray(windows_between, dtype=np.int64),
     )
-
-
-def window_ends(times_us: np.ndarray, windows_between: np.ndarray, window_us: int) -> np.ndarray:
-    """Ends of the windows of a labelled recording.
-
-    Before the first labelled frame the ends step back from it by ``window_us`` as long as they are positive; the
-    earliest of them is left out (its window may begin before the recording). Between labelled frames they are evenly
-    spaced. There are none after the last labelled frame.
-
-    Args:
-        times_us: int64 [K], times of the labelled frames, strictly increasing.
-        windows_between: int64 [K-1], see `LabelledFrames`.
-        window_us: Length of a window in microseconds.
-
-    Returns:
-        int64 [N], increasing; contains all of ``times_us``.
-    """
-    first = int(times_us[0])
-    before = np.arange(first - window_us, 0, -window_us, dtype=np.int64)[:-1]
-    parts = [before[::-1], times_us[:1]]
-    for start, end, count in zip(times_us[:-1], times_us[1:], windows_between, strict=True):
-        parts.append(np.linspace(start, end, int(count) + 1).astype(np.int64)[1:])
-    return np.concatenate(parts)
-
-
-def regular_window_ends(first_us: int, last_us: int, window_us: int) -> np.ndarray:
-    """Ends of adjoining windows over a whole recording, for recordings without labels.
-
-    Args:
-        first_us: Time of the first event in microseconds.
-        last_us: Time of the last event in microseconds.
-        window_us: Length of a window in microseconds.
-
-    Returns:
-        int64 [N], N >= 1; the last window holds the last event.
-    """
-    count = max(-(-(last_us - first_us) // window_us), 1)
-    return first_us + window_us * np.arange(1, count + 1, dtype=np.int64)

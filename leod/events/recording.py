@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from leod.config.schema import SensorSize
+from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.aedat4 import Aedat4Recording
 from leod.events.chunk import EventChunk, Recording
@@ -27,12 +27,17 @@ RECORDING_SUFFIXES = tuple(_READERS)
 """Suffixes of the files that `open_recording` reads."""
 
 
-def open_recording(path: Path, sensor: SensorSize | None = None) -> Recording:
+def open_recording(
+    path: Path,
+    sensor: SensorSize | None = None,
+    times: RecordingTimesConfig = RecordingTimesConfig(),  # noqa: B008
+) -> Recording:
     """Open a recording for reading; the suffix tells the format.
 
     Args:
         path: A DAT v2 file (.dat), an HDF5 event file (.h5, .hdf5), a Prophesee RAW file (.raw) or an
             AEDAT4 file (.aedat4).
+        times: What the times in the file mean.
         sensor: Size of the sensor. Needed where the file does not tell it, compared where it does.
 
     Returns:

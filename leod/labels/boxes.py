@@ -52,6 +52,20 @@ def is_ignored(labels: np.ndarray) -> np.ndarray:
     return labels["class_id"] == IGNORED_CLASS_ID
 
 
+def is_empty_moment(labels: np.ndarray) -> np.ndarray:
+    """Tell which rows of a box file only say that somebody looked at that moment and found nothing.
+
+    These are ignored boxes of no size: such a box could not hide anything.
+
+    Args:
+        labels: `RECORDING_BOX_DTYPE` [N].
+
+    Returns:
+        bool [N].
+    """
+    return is_ignored(labels) & (labels["w"] == 0) & (labels["h"] == 0)
+
+
 def has_area(labels: np.ndarray) -> np.ndarray:
     """Tell which boxes have a positive width and height.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 IGNORED_CLASS_ID = 1024
+LEFT_OUT_CLASS_ID = 2**32 - 1
+"""Boxes that a data set's `class_map` leaves out; they are counted, then dropped."""
 
 LABEL_DTYPE = np.dtype(
     [

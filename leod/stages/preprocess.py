@@ -6,17 +6,18 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError, ResourceError
-from leod.events.discovery import RecordingFiles, find_recordings
-from leod.events.preprocess import NothingLeftError, label_frames, write_sequence
+from leod.events.discovery import RecordingFiles, find_recordings, names_in, overlooked_files
+from leod.events.plausibility import RecordingFacts, judge, judge_split
+from leod.events.preprocess import NothingLeftError, write_sequence
 from leod.files import TEMPORARY_PREFIX, atomic_directory, locked, read_json, remove_leftovers, write_json
 from leod.labels.files import SPLITS
 from leod.progress import progress
@@ -26,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 STAMP_NAME = "preprocess.json"
 _LOCKS = ".preprocess"
-# They say which recordings take part, not what a sequence looks like.
-_SELECTING_SETTINGS = {"skip_recordings", "unlabelled_recordings"}
+# They say which recordings take part and what is told about them, not what a sequence looks like.
+_SELECTING_SETTINGS = {"skip_recordings", "unlabelled_recordings", "ignore_files", "plausibility"}
+_TIMES = ("recording_times", "box_times")
+_SHOWN_NAMES = 5
 
 
 def _describe_file(path: Path | None) -> dict[str, Any] | None:
@@ -43,7 +46,9 @@ def _stamp(files: RecordingFiles, settings: PreprocessSettings, split: str) -> d
         "split": split,
         "events": _describe_file(files.events),
         "boxes": _describe_file(files.boxes),
-        "settings": settings.model_dump(mode="json", exclude=_SELECTING_SETTINGS),
+        "settings": settings.model_dump(mode="json", exclude=_SELECTING_SETTINGS)
+        # Exceptions for other recordings are none of its business.
+        | {name: getattr(settings, name).of(files.name).model_dump(mode="json") for name in _TIMES},
     }
 
 
@@ -64,10 +69,19 @@ def _available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """What became of one recording: the counts of its sequence, or why there is none."""
+
+    name: str
+    facts: RecordingFacts | None = None
+    removed: str = ""
+
+
 def _preprocess_one(
     files: RecordingFiles, sequence: Path, settings: PreprocessSettings, split: str, threads: int
-) -> dict[str, Any]:
-    """Make one sequence unless it is there already; returns its entry of the manifest."""
+) -> _Entry:
+    """Make one sequence unless it is there already."""
     stamp = _stamp(files, settings, split)
     if sequence.is_dir():
         if not _is_ours(sequence):
@@ -78,18 +92,81 @@ def _preprocess_one(
             )
         record = read_json(sequence / STAMP_NAME)
         if record.get("made_from") == stamp:
-            return {"name": files.name, **record["counts"]}
+            facts = RecordingFacts.from_json(record["facts"])
+            _refuse(files, facts, settings)
+            return _Entry(files.name, facts)
         logger.info("%s was made with other settings or from another file: made again", sequence)
     try:
-        frames = label_frames(files, settings, is_train=split == "train")
+        with atomic_directory(sequence) as folder:
+            facts = write_sequence(folder, files, settings, split, threads)
+            _refuse(files, facts, settings)
+            write_json(folder / STAMP_NAME, {"made_from": stamp, "facts": facts.to_json()})
     except NothingLeftError as reason:
         if sequence.is_dir():
             _remove(sequence)
-        return {"name": files.name, "removed": str(reason)}
-    with atomic_directory(sequence) as folder:
-        counts = write_sequence(folder, files.events, frames, settings, threads)
-        write_json(folder / STAMP_NAME, {"made_from": stamp, "counts": asdict(counts)})
-    return {"name": files.name, **asdict(counts)}
+        return _Entry(files.name, removed=str(reason))
+    return _Entry(files.name, facts)
+
+
+def _refuse(files: RecordingFiles, facts: RecordingFacts, settings: PreprocessSettings) -> None:
+    for finding in judge(facts, settings.window_us, settings.plausibility):
+        if finding.refused:
+            raise DataError(files.events, finding.text)
+
+
+def _findings(facts: dict[str, RecordingFacts], settings: PreprocessSettings) -> list[dict[str, Any]]:
+    """What is unlikely, one entry a kind: the first recording's finding and the names of all that have it."""
+    kinds: dict[str, dict[str, Any]] = {}
+    found = [
+        *(
+            (name, finding)
+            for name, entry in facts.items()
+            for finding in judge(entry, settings.window_us, settings.plausibility)
+        ),
+        *judge_split(facts, settings.classes),
+    ]
+    for name, finding in found:
+        entry = kinds.setdefault(
+            finding.kind, {"kind": finding.kind, "text": f"{name}: {finding.text}", "recordings": []}
+        )
+        if name not in entry["recordings"]:
+            entry["recordings"].append(name)
+    return list(kinds.values())
+
+
+def _warn(split: str, findings: list[dict[str, Any]]) -> None:
+    for finding in findings:
+        others = len(finding["recordings"]) - 1
+        more = f" ({others} more recording(s): {_shown(finding['recordings'][1:])})" if others else ""
+        logger.warning("%s: %s: %s%s", split, finding["kind"], finding["text"], more)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+
+
+def _in_two_splits(
+    recordings: Path, output: Path, split: str, facts: dict[str, RecordingFacts]
+) -> Iterator[tuple[str, Path]]:
+    """Compare the recordings with those of the other splits that are preprocessed already.
+
+    Whichever split is preprocessed last sees all others, so that no pair is missed.
+
+    Yields:
+        Name of a recording, and the sequence of another split that begins with the same events.
+    """
+    own = {entry.fingerprint: name for name, entry in facts.items()}
+    for other in SPLITS:
+        if other == split or not (output / other).is_dir():
+            continue
+        for sequence in sorted((output / other).iterdir()):
+            if sequence.name.startswith(".") or not _is_ours(sequence):
+                continue
+            stamp = read_json(sequence / STAMP_NAME)
+            name = own.get(stamp.get("facts", {}).get("fingerprint"))
+            # What became of a recording that is gone will be removed when its split is preprocessed again.
+            if name is not None and (recordings / other / stamp["made_from"]["events"]["name"]).exists():
+                yield name, sequence
 
 
 def _check_foreign(folder: Path, recordings: list[RecordingFiles], skipped: tuple[str, ...]) -> None:
@@ -105,17 +182,14 @@ def _check_foreign(folder: Path, recordings: list[RecordingFiles], skipped: tupl
         else:
             foreign.append(entry.name)
     if foreign:
-        shown = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         raise DataError(
             folder,
-            f"holds {len(foreign)} folders that belong to no recording: {shown}. They would become part of the data "
-            "set; remove them, or restore their recordings.",
+            f"holds {len(foreign)} folders that belong to no recording: {_shown(foreign)}. They would become part of "
+            "the data set; remove them, or restore their recordings.",
         )
 
 
-def _run(
-    work: list[tuple[RecordingFiles, Path, PreprocessSettings, str, int]], processes: int
-) -> Iterator[dict[str, Any]]:
+def _run(work: list[tuple[RecordingFiles, Path, PreprocessSettings, str, int]], processes: int) -> Iterator[_Entry]:
     if processes == 1 or len(work) < 2:
         for arguments in work:
             yield _preprocess_one(*arguments)
@@ -171,8 +245,28 @@ def preprocess(
     if not 0 <= shard < shards or processes < 1:
         raise ConfigError(f"expected 0 <= shard < shards and processes >= 1, got {shard}, {shards} and {processes}.")
     stopwatch = Stopwatch()
-    output = Path(output)
-    found = find_recordings(Path(recordings) / split, settings.unlabelled_recordings, settings.skip_recordings)
+    recordings, output = Path(recordings), Path(output)
+    found = find_recordings(
+        recordings / split, settings.unlabelled_recordings, settings.skip_recordings, settings.ignore_files
+    )
+    overlooked = overlooked_files(recordings / split, settings.ignore_files)
+    names = {name: names_in(recordings / name, settings.skip_recordings, settings.ignore_files) for name in SPLITS}
+    twice = {files.name: other for files in found for other in SPLITS if other != split and files.name in names[other]}
+    if twice and settings.plausibility.recording_in_two_splits == "refuse":
+        name, other = next(iter(twice.items()))
+        raise DataError(
+            recordings / split,
+            f"has the recording {name}, and so has {recordings / other} ({len(twice)} such recording(s)): evaluations "
+            "would show what was trained on. Keep it in one split only, or rename it if it is another one.",
+        )
+    known = set().union(*names.values())
+    for section in _TIMES:
+        unknown = getattr(settings, section).of_recording.keys() - known
+        if unknown:
+            raise ConfigError(
+                f"{section}.of_recording names {sorted(unknown)}, but {recordings} has no such recording; it has "
+                f"{_shown(sorted(known))}."
+            )
     chosen = found[shard::shards]
     folder = output / split
     with locked(output / _LOCKS / f"{split}-{shard}-of-{shards}"):
@@ -183,18 +277,48 @@ def preprocess(
         threads = max(_available_cpus() // processes, 1)
         work = [(files, folder / files.name, settings, split, threads) for files in chosen]
         entries = list(progress(_run(work, processes), f"preprocessing {split}", total=len(work), unit="recording"))
-        entries.sort(key=lambda entry: entry["name"])
-        removed = [entry for entry in entries if "removed" in entry]
+        entries.sort(key=lambda entry: entry.name)
+        removed = [entry for entry in entries if entry.facts is None]
         for entry in removed:
-            logger.warning("%s/%s makes no sequence: %s", split, entry["name"], entry["removed"])
+            logger.warning("%s/%s makes no sequence: %s", split, entry.name, entry.removed)
+        facts = {entry.name: entry.facts for entry in entries if entry.facts is not None}
+        findings = _findings(facts, settings)
+        for name, twin in _in_two_splits(recordings, output, split, facts):
+            if settings.plausibility.recording_in_two_splits == "refuse":
+                raise DataError(
+                    recordings / split / name,
+                    f"begins with the same events as {twin.parent.name}/{twin.name}: a recording is in two splits, so "
+                    "that evaluations would show what was trained on. Remove one of the two recordings, and its "
+                    "sequence; or, if that is wanted, set plausibility: {recording_in_two_splits: warn}.",
+                )
+            twice[name] = twin.parent.name
+        if twice:
+            text = ", ".join(f"{name} (also in {other})" for name, other in list(twice.items())[:_SHOWN_NAMES])
+            findings.append({"kind": "recordings in two splits", "text": text, "recordings": sorted(twice)})
+        if overlooked and shard == 0:
+            findings.append(
+                {
+                    "kind": "files overlooked",
+                    "text": f"{len(overlooked)} file(s) in {recordings / split} belong to no recording: "
+                    f"{_shown([path.name for path in overlooked])}. Rename them, move them away, or list them in the "
+                    "data set file's ignore_files.",
+                    "recordings": [],
+                }
+            )
+        _warn(split, findings)
         write_json(
             manifest,
             {
-                "provenance": stopwatch.provenance("preprocess", settings, {"recordings": Path(recordings) / split}),
+                "provenance": stopwatch.provenance("preprocess", settings, {"recordings": recordings / split}),
                 "split": split,
                 "shard": shard,
                 "shards": shards,
-                "sequences": [entry for entry in entries if "removed" not in entry],
-                "removed": [{"name": entry["name"], "reason": entry["removed"]} for entry in removed],
+                "sequences": [
+                    {"name": name, **{key: getattr(entry, key) for key in ("frames", "labelled_frames", "boxes")}}
+                    for name, entry in facts.items()
+                ],
+                "removed": [{"name": entry.name, "reason": entry.removed} for entry in removed],
+                "facts": {name: entry.to_json() for name, entry in facts.items()},
+                "findings": findings,
             },
         )

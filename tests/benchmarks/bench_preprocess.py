@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leod.config.schema import BoxFilterConfig, LabelTimesConfig, RepresentationConfig, SensorSize
+from leod.config.schema import DatasetConfig, SensorSize, WindowsConfig
 from leod.config.stages import PreprocessSettings
 from leod.events.chunk import EventChunk
 from leod.events.dat import write_dat
@@ -24,18 +24,14 @@ from leod.stages.preprocess import preprocess
 
 HEIGHT, WIDTH, WINDOW_US, WINDOWS, LABEL_EVERY = 240, 304, 50_000, 600, 5
 PUBLISHED_HISTOGRAM_ONLY = {5_000: 6.6, 50_000: 39.0}
-SETTINGS = PreprocessSettings(
-    sensor=SensorSize(height=HEIGHT, width=WIDTH),
-    classes=("car", "pedestrian"),
-    drop_class_ids=(),
-    window_us=WINDOW_US,
-    representation=RepresentationConfig(),
-    downsample_by_2=False,
-    label_times=LabelTimesConfig(),
-    label_filter=BoxFilterConfig(),
-    max_train_width_fraction=None,
-    unlabelled_recordings=False,
-    skip_recordings=(),
+SETTINGS = PreprocessSettings.from_dataset(
+    DatasetConfig(
+        name="noise",
+        sequences=Path("sequences"),
+        sensor=SensorSize(height=HEIGHT, width=WIDTH),
+        classes=("car", "pedestrian"),
+        windows=WindowsConfig(origin="clock_zero", train_until="last_label"),
+    )
 )
 
 

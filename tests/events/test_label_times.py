@@ -6,13 +6,13 @@ import pytest
 from leod.config.schema import BoxFilterConfig, LabelTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.label_times import (
+    LabelledFrames,
     crop_to_sensor,
     filter_boxes,
-    regular_window_ends,
     select_classes,
     select_frames,
-    window_ends,
 )
+from leod.events.window_grid import WindowGrid
 from leod.labels.dtypes import RECORDING_BOX_DTYPE
 
 SENSOR = SensorSize(height=240, width=304)
@@ -24,6 +24,17 @@ def boxes_at(*times, box=(10, 10, 40, 40), class_id=0):
     boxes["x"], boxes["y"], boxes["w"], boxes["h"] = np.transpose(box)
     boxes["class_id"] = class_id
     return boxes
+
+
+def window_ends(times_us, windows_between, window_us):
+    """The published grid."""
+    boxes = np.zeros(0, RECORDING_BOX_DTYPE)
+    frames = LabelledFrames(boxes, np.asarray(times_us), np.zeros(len(times_us), np.int64), np.asarray(windows_between))
+    return WindowGrid(frames, window_us, 0, "clock_zero", "last_label").finish(int(times_us[-1]))
+
+
+def regular_window_ends(first_us, last_us, window_us):
+    return WindowGrid(LabelledFrames.none(), window_us, first_us).finish(last_us)
 
 
 def ends_of(frames, window_us=50_000):
@@ -41,7 +52,8 @@ def test_unknown_class_names_file_row_id_and_what_is_allowed():
 
 def test_boxes_are_cut_at_the_sensor():
     box = [(-10, -5, 30, 20), (290, 230, 50, 50), (303, 0, 10, 10), (-9, 0, 9, 10)]
-    cropped = crop_to_sensor(boxes_at(1, 2, 3, 4, box=box), SENSOR)
+    cropped, cut = crop_to_sensor(boxes_at(1, 2, 3, 4, box=box), SENSOR)
+    assert cut.tolist() == [True, True]
     rows = [tuple(float(row[name]) for name in "txywh") for row in cropped]
     assert rows == [(1, 0, 0, 20, 15), (2, 290, 230, 13, 9)]
 

@@ -11,7 +11,9 @@ import pytest
 
 from leod.config.load import load_study
 from leod.errors import ConfigError
-from leod.events.label_times import window_ends
+from leod.events.label_times import LabelledFrames
+from leod.events.window_grid import WindowGrid
+from leod.labels.dtypes import RECORDING_BOX_DTYPE
 from leod.labels.splits import read_released_split
 from leod.labels.subsample import semi_supervised, supervised_steps, weakly_supervised, weakly_supervised_step
 
@@ -70,7 +72,10 @@ def possible_first_indices(study):
     found = set()
     for start in range(first_us, first_us + step, 1000):
         times = start + step * np.arange(len(windows) + 1)
-        frames = np.searchsorted(window_ends(times, windows, dataset.window_us), times)
+        labels = LabelledFrames(np.zeros(0, RECORDING_BOX_DTYPE), times, np.zeros(len(times), np.int64), windows)
+        grid = WindowGrid(labels, dataset.window_us, 0, dataset.windows.origin, dataset.windows.until("train"))
+        grid.finish(int(times[-1]))
+        frames = np.asarray(grid.labelled_frames)
         found.add(int(weakly_supervised(frames, 0.5, 0, history)[0]))
     return found
 

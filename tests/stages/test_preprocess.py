@@ -12,7 +12,7 @@ import hdf5plugin  # noqa: F401 -- registers the filter
 import numpy as np
 import pytest
 
-from leod.config.schema import BoxFilterConfig, LabelTimesConfig, RepresentationConfig, SensorSize
+from leod.config.schema import BoxFilterConfig, DatasetConfig, RepresentationConfig, SensorSize, WindowsConfig
 from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError, LockedError, ResourceError
 from leod.events.chunk import EventChunk
@@ -29,19 +29,15 @@ REPRESENTATION = Path("event_representations_v2") / "stacked_histogram_dt=50_nbi
 
 def make_settings(**changes):
     values = {
+        "name": "test",
+        "sequences": "sequences",
         "sensor": SensorSize(height=HEIGHT, width=WIDTH),
         "classes": ("car", "pedestrian"),
-        "drop_class_ids": (),
-        "window_us": 50_000,
-        "representation": RepresentationConfig(),
-        "downsample_by_2": False,
-        "label_times": LabelTimesConfig(mode="any"),
+        "windows": WindowsConfig(origin="clock_zero", train_until="last_label"),
         "label_filter": BoxFilterConfig(min_side=3),
         "max_train_width_fraction": 0.9,
-        "unlabelled_recordings": False,
-        "skip_recordings": (),
     }
-    return PreprocessSettings(**(values | changes))
+    return PreprocessSettings.from_dataset(DatasetConfig(**(values | changes)))
 
 
 def make_recording(folder, name, boxes=((200_000, 4, 5, 10, 10, 0), (450_000, 6, 5, 10, 10, 1)), seed=0):
@@ -163,11 +159,13 @@ def test_recordings_whose_labels_are_filtered_out_make_no_sequence(study):
 
 def test_width_limit_is_for_the_train_split_only(study):
     for split in ("train", "val"):
-        make_recording(study.recordings / split, "a", boxes=((200_000, 0, 5, 30, 10, 0), (250_000, 4, 5, 10, 10, 0)))
+        boxes = ((200_000, 0, 5, 30, 10, 0), (250_000, 4, 5, 10, 10, 0))
+        make_recording(study.recordings / split, split, boxes, seed=len(split))
         study.run(split)
-    assert [len(np.load(study.output / split / "a/labels_v2/labels.npz")["labels"]) for split in ("train", "val")] == [
-        *(1, 2)
+    counts = [
+        len(np.load(study.output / split / split / "labels_v2/labels.npz")["labels"]) for split in ("train", "val")
     ]
+    assert counts == [1, 2]
 
 
 def test_unlabelled_recordings(study):
