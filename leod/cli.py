@@ -16,7 +16,15 @@ import typer
 
 from leod import __version__
 from leod.config.load import load_settings, load_study, study_schema
-from leod.config.schema import HardwareConfig, LabelBudget, SensorSize, SequenceConfig, Settings, StudyConfig
+from leod.config.schema import (
+    HardwareConfig,
+    LabelBudget,
+    PlausibilityConfig,
+    SensorSize,
+    SequenceConfig,
+    Settings,
+    StudyConfig,
+)
 from leod.config.stages import (
     ChooseThresholdsSettings,
     EvaluateSettings,
@@ -413,7 +421,8 @@ def check_dataset(
     from leod.files import write_json
     from leod.stages.check_dataset import check_dataset as run
 
-    report = run(folder, _sequence_config(settings, study, overrides), deep=deep, split=split)
+    limits = PlausibilityConfig() if study is None else load_study(study, overrides or ()).dataset.plausibility
+    report = run(folder, _sequence_config(settings, study, overrides), deep=deep, split=split, limits=limits)
     typer.echo(report.render())
     if not report.sound:
         raise DataError(folder, f"{len(report.problems)} problem(s), listed above.")

@@ -17,10 +17,21 @@ import numpy as np
 from leod.config.schema import SequenceConfig
 from leod.data.handles import close_hdf5, open_hdf5
 from leod.errors import DataError
+from leod.events.plausibility import (
+    BoxFacts,
+    RecordingFacts,
+    count_classes,
+    count_moments,
+    doubled_rows,
+    nearly_doubled_count,
+    same_as_before,
+)
 from leod.events.representations import representation_file_name, representation_name
+from leod.files import read_json
 from leod.labels import boxes
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.files import (
+    STAMP_NAME,
     SequenceLabels,
     check_same_length,
     label_file,
@@ -93,6 +104,10 @@ class SequenceFacts:
         time_range_us: First and last time stamp, where the set has them.
         window_step_us: Median distance between frames.
         empty_frames: Frames without any event; None unless all frames were read.
+        empty_labelled_frames: Those of them that have ground truth.
+        recording: What preprocessing counted; None for sequences that were preprocessed elsewhere.
+        box_file: Counts of its ground truth: of the box file, or where that is not known, of the labels.
+        window_us: Length of its windows in microseconds, if preprocessing noted it.
     """
 
     path: Path
@@ -105,6 +120,10 @@ class SequenceFacts:
     time_range_us: tuple[int, int] | None = None
     window_step_us: float | None = None
     empty_frames: int | None = None
+    empty_labelled_frames: int | None = None
+    recording: RecordingFacts | None = None
+    box_file: BoxFacts | None = None
+    window_us: int | None = None
 
 
 def inspect_sequence(path: Path, config: SequenceConfig | None = None, deep: bool = False) -> SequenceFacts:
@@ -122,9 +141,41 @@ def inspect_sequence(path: Path, config: SequenceConfig | None = None, deep: boo
         facts.labelled_frames = len(labels)
         if config is not None:
             _attempt(facts, lambda: labels.to_frame_pixels(label_file(path), config.sensor, config.downsample_by_2))
+    _attempt(facts, lambda: _read_stamp(facts))
+    if facts.recording is not None:
+        facts.box_file = facts.recording.box_file
+    elif labels is not None:
+        facts.box_file = _count_labels(labels.labels, config)
     for representation in _representations(facts, config):
         _inspect_representation(facts, representation, labels, config, deep)
     return facts
+
+
+def _read_stamp(facts: SequenceFacts) -> None:
+    path = facts.path / STAMP_NAME
+    if not path.is_file():
+        return
+    stamp = read_json(path)
+    # Older versions did not count.
+    if isinstance(stamp, dict) and "facts" in stamp:
+        facts.recording = RecordingFacts.from_json(stamp["facts"])
+        facts.window_us = stamp["made_from"]["settings"]["window_us"]
+
+
+def _count_labels(labels: np.ndarray, config: SequenceConfig | None) -> BoxFacts | None:
+    """What can be told from labels alone; None without ground truth."""
+    labels = labels[boxes.is_ground_truth(labels)]
+    if not len(labels):
+        return None
+    counts = BoxFacts(boxes=len(labels), ignored=int(boxes.is_ignored(labels).sum()))
+    count_moments(np.unique(labels["t"]), counts)
+    counts.doubled = int(doubled_rows(labels).sum())
+    counts.nearly_doubled = nearly_doubled_count(labels)
+    comparable, frozen = same_as_before(labels)
+    counts.comparable, counts.frozen = int(comparable.sum()), int(frozen.sum())
+    if config is not None:
+        counts.classes = count_classes(labels, np.ones(len(labels), bool), config.classes)
+    return counts
 
 
 def _attempt(facts: SequenceFacts, read: Callable[[], Any]) -> Any:
@@ -160,6 +211,7 @@ def _inspect_representation(
     deep: bool,
 ) -> None:
     frame_counts = []
+    empty: set[int] = set()
     for path in _frames_files(facts, representation, config):
         found = _attempt(facts, lambda path=path: _describe_frames(path, representation))
         if found is None:
@@ -169,13 +221,16 @@ def _inspect_representation(
         if config is not None:
             _check_frames(facts, path, found, config)
         if deep:
-            facts.empty_frames = (facts.empty_frames or 0) + _read_all_frames(facts, path)
+            empty |= _read_all_frames(facts, path)
+            facts.empty_frames = len(empty)
         close_hdf5(path)
     frame_count = frame_counts[0] if frame_counts else None
     facts.frames = facts.frames or frame_count or 0
     labelled_frames = _attempt(facts, lambda: read_labelled_frames(facts.path, representation, frame_count))
     if labels is not None and labelled_frames is not None:
         _attempt(facts, lambda: check_same_length(facts.path, labels, labelled_frames))
+        if deep and len(labels) == len(labelled_frames):
+            _check_labelled_frames(facts, labels, labelled_frames, empty)
     # Pseudo-labelled sets of the published code have no time stamps.
     if timestamps_file(facts.path, representation).exists():
         timestamps = _attempt(facts, lambda: read_timestamps(facts.path, representation))
@@ -237,18 +292,20 @@ def _check_frames(facts: SequenceFacts, path: Path, found: FramesFile, config: S
         facts.problems.append(Problem(path, "holds no frames."))
 
 
-def _read_all_frames(facts: SequenceFacts, path: Path) -> int:
-    """Decompress every frame; note those that cannot be read. Returns the number of empty ones."""
+def _read_all_frames(facts: SequenceFacts, path: Path) -> set[int]:
+    """Decompress every frame; note those that cannot be read. Returns the empty ones."""
     data = open_hdf5(path)["data"]
-    empty, damaged, reason = 0, [], ""
+    empty: set[int] = set()
+    damaged, reason = [], ""
     for start in range(0, data.shape[0], _FRAMES_AT_A_TIME):
         stop = min(start + _FRAMES_AT_A_TIME, data.shape[0])
         try:
-            empty += int((~data[start:stop].any(axis=(1, 2, 3))).sum())
+            empty.update((start + np.flatnonzero(~data[start:stop].any(axis=(1, 2, 3)))).tolist())
         except OSError:
             for frame in range(start, stop):
                 try:
-                    empty += int(not data[frame].any())
+                    if not data[frame].any():
+                        empty.add(frame)
                 except OSError as error:
                     damaged.append(frame)
                     reason = str(error)
@@ -261,6 +318,26 @@ def _read_all_frames(facts: SequenceFacts, path: Path) -> int:
             )
         )
     return empty
+
+
+def _check_labelled_frames(
+    facts: SequenceFacts, labels: SequenceLabels, labelled_frames: np.ndarray, empty: set[int]
+) -> None:
+    """A detector cannot see what is labelled where there are no events."""
+    with_truth = np.zeros(len(labels), bool)
+    with_truth[np.repeat(np.arange(len(labels)), labels.counts)[boxes.is_ground_truth(labels.labels)]] = True
+    # Where nothing is to be seen, there may be no event.
+    frames = labelled_frames[with_truth].tolist()
+    found = [frame for frame in frames if frame in empty]
+    facts.empty_labelled_frames = len(found)
+    if found:
+        facts.problems.append(
+            Problem(
+                facts.path,
+                f"{len(found)} of {len(frames)} frames with ground truth hold no event, the first is frame {found[0]}: "
+                "a detector cannot see what is labelled there. Are the boxes on the recording's clock (box_times)?",
+            )
+        )
 
 
 def _check_times(

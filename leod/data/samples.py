@@ -15,7 +15,7 @@ from leod.labels import boxes
 from leod.labels.dtypes import LABEL_DTYPE
 
 
-def shown_labels(sequence: Sequence, kept: np.ndarray, label_frames: np.ndarray) -> np.ndarray:
+def shown_labels(sequence: Sequence, kept: np.ndarray, label_frames: np.ndarray) -> tuple[np.ndarray, set[int]]:
     """Collect the kept labels that a sample shows.
 
     Args:
@@ -24,16 +24,19 @@ def shown_labels(sequence: Sequence, kept: np.ndarray, label_frames: np.ndarray)
         label_frames: int64 [L], frame whose label belongs to each step, -1 = none.
 
     Returns:
-        `LABEL_DTYPE` rows in frame pixels; ``t`` is the step that they belong to.
+        `LABEL_DTYPE` rows in frame pixels; ``t`` is the step that they belong to. And the steps that are labelled
+        without a box: there is nothing but background.
     """
     labelled_frames = sequence.labelled_frames
     candidates = np.searchsorted(labelled_frames, label_frames)
-    rows = []
+    rows, empty_steps = [], set()
     for step, (k, frame) in enumerate(zip(candidates.tolist(), label_frames.tolist(), strict=True)):
         if k < len(labelled_frames) and labelled_frames[k] == frame and kept[k]:
             rows.append(sequence.frame_labels(k).copy())
             rows[-1]["t"] = step
-    return np.concatenate([np.zeros(0, LABEL_DTYPE), *rows])
+            if not len(rows[-1]):
+                empty_steps.add(step)
+    return np.concatenate([np.zeros(0, LABEL_DTYPE), *rows]), empty_steps
 
 
 def load_batch(
@@ -45,7 +48,8 @@ def load_batch(
 ) -> Batch:
     """Read, augment and stack samples.
 
-    A labelled frame whose boxes all left the view by augmentation counts as not labelled, as published.
+    A labelled frame whose boxes all left the view by augmentation counts as not labelled, as published. One that never
+    had any counts as labelled: everything in it is background.
 
     Args:
         samples: What to read, one for each slot.
@@ -58,10 +62,11 @@ def load_batch(
     frames = np.zeros((length, len(samples), *first.frame_shape), dtype=first.frame_dtype)
     frame_indices = np.empty((length, len(samples)), dtype=np.int64)
     rows: list[list[np.ndarray]] = [[] for _ in range(length)]
+    labelled = np.zeros((length, len(samples)), dtype=bool)
     for slot, sample in enumerate(samples):
         sequence, window = sequences[sample.sequence], sample.window
         label_frames = window.label_frames(length, time_reversal_label_offset)
-        labels = shown_labels(sequence, kept[sample.sequence], label_frames)
+        labels, empty_steps = shown_labels(sequence, kept[sample.sequence], label_frames)
         read = sequence.read_frames(window.start, window.stop)
         if window.time_reversed:
             # Reversing the channels swaps the polarities and the time bins of a histogram.
@@ -70,12 +75,13 @@ def load_batch(
         frame_indices[:, slot] = window.frame_indices(length)
         for step in range(length):
             rows[step].append(boxes.to_yolox(labels[labels["t"] == step]))
+            labelled[step, slot] = len(rows[step][-1]) > 0 or step in empty_steps
     targets = boxes.pad_rows([frame for step_rows in rows for frame in step_rows], minimum_rows=1)
     return Batch(
         frames=torch.from_numpy(frames),
         is_first=torch.tensor([sample.is_first for sample in samples]),
         targets=torch.from_numpy(targets.reshape(length, len(samples), *targets.shape[1:])),
-        labelled=torch.tensor([[len(frame) > 0 for frame in step_rows] for step_rows in rows]),
+        labelled=torch.from_numpy(labelled),
         frame_indices=torch.from_numpy(frame_indices),
         sequence_ids=torch.tensor([sample.sequence for sample in samples]),
     )

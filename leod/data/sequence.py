@@ -117,6 +117,11 @@ class Sequence:
         """Labels of labelled frame ``k`` (frame ``labelled_frames[k]``), `LABEL_DTYPE` rows in frame pixels."""
         return self._labels.frame(k)
 
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether the set has time stamps; pseudo-labelled ones of the published code have none."""
+        return timestamps_file(self.path, self._representation).is_file()
+
     @cached_property
     def timestamps_us(self) -> np.ndarray:
         """End of each frame's window in microseconds, int64 [num_frames].

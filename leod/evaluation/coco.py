@@ -77,6 +77,8 @@ def compute_precision(
     num_images: int,
     classes: Sequence[int],
     frame_size: tuple[int, int],
+    ignored: npt.NDArray[np.void] | None = None,
+    ignored_images: npt.NDArray[np.int64] | None = None,
 ) -> PrecisionTable:
     """Match detections to ground truth as COCO does and return the precision-recall table.
 
@@ -91,6 +93,8 @@ def compute_precision(
         num_images: Images that are evaluated; those without any box may be among them.
         classes: Class ids that are evaluated, ascending; boxes of others must not occur.
         frame_size: (height, width) in pixels.
+        ignored: LABEL_DTYPE [k], regions in which detections count as neither right nor wrong; None = none.
+        ignored_images: int64 [k], the image of each region.
 
     Returns:
         The table for ten IoU thresholds .50:.05:.95, 101 recall points, each class, and four area ranges.
@@ -98,8 +102,11 @@ def compute_precision(
     height, width = frame_size
     images = [{"id": index + 1, "height": height, "width": width} for index in range(num_images)]
     categories = [{"id": class_id + 1, "name": str(class_id)} for class_id in classes]
+    annotations = _annotations(ground_truth, ground_truth_images)
+    if ignored is not None and ignored_images is not None and len(ignored):
+        annotations += _crowds(ignored, ignored_images, classes, first_id=len(annotations) + 1)
     evaluator = COCOeval_faster(
-        _coco(_annotations(ground_truth, ground_truth_images), images, categories),
+        _coco(annotations, images, categories),
         _coco(_annotations(detections, detection_images, scored=True), images, categories),
         "bbox",
         print_function=_LOGGER.debug,
@@ -123,6 +130,19 @@ def _coco(annotations: list[dict], images: list[dict], categories: list[dict]) -
         {"info": {}, "images": images, "annotations": annotations, "categories": categories},
         print_function=_LOGGER.debug,
     )
+
+
+def _crowds(
+    ignored: npt.NDArray[np.void], images: npt.NDArray[np.int64], classes: Sequence[int], first_id: int
+) -> list[dict[str, object]]:
+    """Ignored regions as COCO's crowds, one of each class."""
+    crowds = []
+    for class_id in classes:
+        boxes = ignored.copy()
+        boxes["class_id"] = class_id
+        for annotation in _annotations(boxes, images):
+            crowds.append(annotation | {"id": first_id + len(crowds), "iscrowd": 1})
+    return crowds
 
 
 def _annotations(

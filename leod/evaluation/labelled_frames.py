@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from leod.evaluation.prophesee import evaluate_detections
 from leod.inference.merge import ViewCollector
 from leod.inference.runner import SequenceDetections, detect_sequences
 from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read, views_of
+from leod.labels.boxes import is_ignored
 from leod.models.detector import Detector
 
 Variant = Literal["plain", "tta", "time_reversed"]
@@ -32,17 +33,25 @@ VIEWS: dict[Variant, tuple[View, ...]] = {
 
 @dataclass(frozen=True)
 class LabelledFrames:
-    """Labelled frames of one sequence with at least one box of ground truth.
+    """Labelled frames of one sequence with at least one box of ground truth that is not ignored.
 
     Attributes:
         sequence_name: Name of the sequence.
-        ground_truth: For each frame LABEL_DTYPE [n], frame pixels, t in us.
+        ground_truth: For each frame LABEL_DTYPE [n], frame pixels, t in us; ignored boxes among them.
         detections: For each frame LABEL_DTYPE [m], the best objectness × class confidence first; t is the frame's.
+        start_us: Where the sequence's first window begins; 0 where the set has no time stamps.
     """
 
     sequence_name: str
     ground_truth: list[npt.NDArray[np.void]]
     detections: list[npt.NDArray[np.void]]
+    start_us: int = 0
+
+    def counted_from_start(self, boxes: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+        """The boxes with times since the start of the sequence."""
+        shifted = boxes.copy()
+        shifted["t"] -= self.start_us
+        return shifted
 
 
 def detect_labelled_frames(
@@ -108,20 +117,31 @@ def _pair(
     ground_truth, detections = [], []
     for k in np.flatnonzero(read < sequence.num_frames).tolist():
         truth = sequence.frame_labels(k)
-        if not len(truth):
+        # The published protocol has no place for frames in which nothing is to be found.
+        if is_ignored(truth).all():
             continue
         start, stop = np.searchsorted(frames, [sequence.labelled_frames[k], sequence.labelled_frames[k] + 1])
         found = boxes[start:stop].copy()
         found["t"] = truth["t"][0]
         ground_truth.append(truth)
         detections.append(found)
-    return LabelledFrames(sequence.name, ground_truth, detections)
+    start_us = int(sequence.timestamps_us[0]) - config.window_us if sequence.has_timestamps else 0
+    return LabelledFrames(sequence.name, ground_truth, detections, start_us)
 
 
 def evaluate_labelled_frames(
     frames: SequenceOf[LabelledFrames], config: SequenceConfig, filter: EvaluationFilterConfig
 ) -> dict[str, Any]:
     """Evaluate by the Prophesee protocol, one entry per labelled frame; see `evaluate_detections` for the result."""
+    if filter.skip_from == "first_event":
+        frames = [
+            replace(
+                sequence,
+                ground_truth=[sequence.counted_from_start(boxes) for boxes in sequence.ground_truth],
+                detections=[sequence.counted_from_start(boxes) for boxes in sequence.detections],
+            )
+            for sequence in frames
+        ]
     return evaluate_detections(
         [boxes for sequence in frames for boxes in sequence.ground_truth],
         [boxes for sequence in frames for boxes in sequence.detections],

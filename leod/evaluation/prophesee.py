@@ -8,6 +8,9 @@ Three of its habits are kept because the published figures depend on them:
   positives in them, do not count. Hence AP is not the mean of the classes' APs, and a class without ground truth or
   detections gets 0. COCO's plain figure of each class is given beside it.
 * A frame without any ground truth that is large enough does not count, nor do its false positives.
+
+Ignored boxes in the ground truth, which the published data sets do not have, are treated as COCO treats crowds:
+detections that lie in them count as neither right nor wrong, whatever their class.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import numpy.typing as npt
 
 from leod.config.schema import EvaluationFilterConfig
 from leod.evaluation.coco import PrecisionTable, compute_precision, no_detection_metrics
+from leod.labels.boxes import is_ignored
 from leod.labels.dtypes import LABEL_DTYPE
 
 TIME_TOLERANCE_US = 50_000
@@ -29,12 +33,14 @@ TIME_TOLERANCE_US = 50_000
 
 @dataclass(frozen=True)
 class _Images:
-    """Ground truth and detections, each with the image (labelled time) they belong to."""
+    """Ground truth, detections and ignored boxes, each with the image (labelled time) they belong to."""
 
     ground_truth: npt.NDArray[np.void]
     ground_truth_images: npt.NDArray[np.int64]
     detections: npt.NDArray[np.void]
     detection_images: npt.NDArray[np.int64]
+    ignored: npt.NDArray[np.void]
+    ignored_images: npt.NDArray[np.int64]
     num_images: int
 
     def only_class(self, class_id: int) -> _Images:
@@ -42,11 +48,14 @@ class _Images:
         ground_truth_kept = self.ground_truth["class_id"] == class_id
         remaining, ground_truth_images = np.unique(self.ground_truth_images[ground_truth_kept], return_inverse=True)
         detections_kept = (self.detections["class_id"] == class_id) & np.isin(self.detection_images, remaining)
+        ignored_kept = np.isin(self.ignored_images, remaining)
         return _Images(
             ground_truth=self.ground_truth[ground_truth_kept],
             ground_truth_images=ground_truth_images,
             detections=self.detections[detections_kept],
             detection_images=np.searchsorted(remaining, self.detection_images[detections_kept]),
+            ignored=self.ignored[ignored_kept],
+            ignored_images=np.searchsorted(remaining, self.ignored_images[ignored_kept]),
             num_images=len(remaining),
         )
 
@@ -84,7 +93,8 @@ def evaluate_detections(
     IoU .50:.05:.95, 101 recall points, at most 100 detections per class and image.
 
     Args:
-        ground_truth: One LABEL_DTYPE array per entry (a labelled frame or a whole recording), frame pixels, t in us.
+        ground_truth: One LABEL_DTYPE array per entry (a labelled frame or a whole recording), frame pixels, t in us;
+            class id 1024 marks ignored boxes.
         detections: One LABEL_DTYPE array per entry; t must be the time of the frame, scores in 0..1.
         frame_size: (height, width) of the frames in pixels.
         classes: Class names in label-id order.
@@ -141,14 +151,27 @@ def _build_images(
     """Filter the boxes and assign them to labelled times."""
     if len(ground_truth) != len(detections):
         raise ValueError(f"{len(ground_truth)} entries of ground truth, but {len(detections)} of detections")
+    regions = [boxes[is_ignored(boxes)] for boxes in ground_truth]
+    ground_truth = [boxes[~is_ignored(boxes)] for boxes in ground_truth]
     ground_truth_rows, ground_truth_entries = _flatten(ground_truth, filter)
+    ignored_rows, ignored_entries = _flatten(regions, None)
     detection_rows, detection_entries = _flatten(detections, filter)
 
-    # Entries follow each other on one time axis, far enough apart that no tolerance window reaches another entry.
-    latest = max((int(rows["t"].max()) for rows in (ground_truth_rows, detection_rows) if rows.size), default=0)
-    distance = latest + TIME_TOLERANCE_US + 1
-    ground_truth_times = ground_truth_entries * distance + ground_truth_rows["t"]
-    detection_times = detection_entries * distance + detection_rows["t"]
+    # Entries follow each other on one time axis, far enough apart that no tolerance window reaches another entry. Each
+    # one's times are counted from its first box: a clock may show any time, and a product of it would overflow.
+    starts = np.full(len(ground_truth), np.iinfo(np.int64).max)
+    kinds = (
+        (ground_truth_rows, ground_truth_entries),
+        (detection_rows, detection_entries),
+        (ignored_rows, ignored_entries),
+    )
+    for rows, entries in kinds:
+        np.minimum.at(starts, entries, rows["t"])
+    times = [rows["t"] - starts[entries] for rows, entries in kinds]
+    distance = max((int(of_kind.max()) for of_kind in times if of_kind.size), default=0) + TIME_TOLERANCE_US + 1
+    ground_truth_times, detection_times, ignored_times = (
+        of_kind + entries * distance for of_kind, (_, entries) in zip(times, kinds, strict=True)
+    )
     by_time = np.argsort(detection_times, kind="stable")
     sorted_times = detection_times[by_time]
 
@@ -159,17 +182,20 @@ def _build_images(
     detection_images = np.repeat(np.arange(len(image_times)), counts)
     rank_in_image = np.arange(len(detection_images)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = by_time[np.repeat(first, counts) + rank_in_image]
+    seen = np.isin(ignored_times, image_times)
     return _Images(
         ground_truth=ground_truth_rows,
         ground_truth_images=ground_truth_images,
         detections=detection_rows[chosen],
         detection_images=detection_images,
+        ignored=ignored_rows[seen],
+        ignored_images=np.searchsorted(image_times, ignored_times[seen]),
         num_images=len(image_times),
     )
 
 
 def _flatten(
-    entries: Sequence[npt.NDArray[np.void]], filter: EvaluationFilterConfig
+    entries: Sequence[npt.NDArray[np.void]], filter: EvaluationFilterConfig | None
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
     """The boxes of all entries that pass the filter, and the entry each one comes from."""
     counts = [len(entry) for entry in entries]
@@ -178,6 +204,8 @@ def _flatten(
     # np.concatenate works out the common type of every pair of structured arrays, which takes longer than the copy.
     for entry, stop in zip(entries, np.cumsum(counts, dtype=np.int64).tolist(), strict=True):
         rows[stop - len(entry) : stop] = entry
+    if filter is None:
+        return rows, origin
     kept = filter_boxes(rows, filter)
     return rows[kept], origin[kept]
 
@@ -191,6 +219,8 @@ def _precision(images: _Images, classes: Sequence[int], frame_size: tuple[int, i
         images.num_images,
         classes,
         frame_size,
+        images.ignored,
+        images.ignored_images,
     )
 
 

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ _NEARLY_EQUAL_IOU = 0.95
 _ENOUGH_BOXES = 5
 """Shares of fewer boxes are luck."""
 _NEARLY_ALL = 0.8
+_SHOWN_NAMES = 5
 _ALL_FRAMES_EMPTY = 5
 """So many labelled frames, all of them without events, are no accident."""
 _UNITS = {"nanoseconds": ("ns", 1e-3), "milliseconds": ("ms", 1e3), "seconds": ("s", 1e6)}
@@ -325,10 +327,11 @@ def judge(facts: RecordingFacts, window_us: int, limits: PlausibilityConfig) -> 
             refused=facts.empty_labelled_frames == facts.labelled_frames >= _ALL_FRAMES_EMPTY,
         )
     if facts.box_file is not None:
-        yield from _judge_boxes(facts.box_file, facts, limits)
+        yield from _judge_moments(facts.box_file, facts, limits)
+        yield from judge_boxes(facts.box_file, limits)
 
 
-def _judge_boxes(boxes: BoxFacts, facts: RecordingFacts, limits: PlausibilityConfig) -> Iterator[Finding]:
+def _judge_moments(boxes: BoxFacts, facts: RecordingFacts, limits: PlausibilityConfig) -> Iterator[Finding]:
     events = (facts.first_event_us, facts.last_event_us)
     if boxes.first_us is not None and boxes.last_us is not None:
         labels = (boxes.first_us, boxes.last_us)
@@ -356,6 +359,10 @@ def _judge_boxes(boxes: BoxFacts, facts: RecordingFacts, limits: PlausibilityCon
                 f"none of {boxes.moments} label moments ({_seconds(*labels)}) becomes a labelled frame: they are too "
                 "early, or the filters drop their boxes. The recording counts as unlabelled.",
             )
+
+
+def judge_boxes(boxes: BoxFacts, limits: PlausibilityConfig) -> Iterator[Finding]:
+    """What is unlikely about the boxes of one recording, whatever its events."""
     shares = (
         (
             "doubled boxes",
@@ -394,51 +401,97 @@ def _judge_boxes(boxes: BoxFacts, facts: RecordingFacts, limits: PlausibilityCon
             yield Finding(kind, f"{count} of {total} boxes {words}{'' if words[-1] in '?.' else '.'}")
 
 
-def judge_split(facts: Mapping[str, RecordingFacts], classes: Sequence[str]) -> Iterator[tuple[str, Finding]]:
-    """What is unlikely about the recordings of one split together.
+def judge_split(box_files: Mapping[str, BoxFacts], classes: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    """What is unlikely about the boxes of one split together.
 
     Args:
-        facts: Name of a recording → its counts.
+        box_files: Name of a recording → counts of its box file.
         classes: Class names in label-id order.
 
     Yields:
-        Name of the recording (several: the first), and what was found.
+        Name of the recording (of several the first), and what was found.
     """
-    labelled = {name: entry.box_file for name, entry in facts.items() if entry.box_file is not None}
-    totals = {name: sum(boxes.classes.get(name, {}).get("boxes", 0) for boxes in labelled.values()) for name in classes}
-    if any(totals.values()):
-        for class_id, name in enumerate(classes):
-            if not totals[name]:
-                shifted = class_id == 0 and all(totals[other] for other in classes[1:])
-                yield (
-                    next(iter(labelled)),
-                    Finding(
-                        "class never occurs",
-                        f"class {name!r} (id {class_id}) never occurs in {len(labelled)} box file(s); found: "
-                        + ", ".join(f"{count} {other}" for other, count in totals.items() if count)
-                        + "."
-                        + (
-                            " Are ids counted from 1 in the files? Then every class is taken for the one after it; say "
-                            "what they stand for: class_map: {"
-                            + ", ".join(f"{number + 1}: {other}" for number, other in enumerate(classes))
-                            + "}."
-                            if shifted
-                            else ""
-                        ),
-                    ),
+    totals = {
+        name: sum(boxes.classes.get(name, {}).get("boxes", 0) for boxes in box_files.values()) for name in classes
+    }
+    found = ", ".join(f"{count} {name}" for name, count in totals.items() if count)
+    for class_id, name in enumerate(classes):
+        if found and not totals[name]:
+            text = f"class {name!r} (id {class_id}) never occurs in {len(box_files)} box file(s); found: {found}."
+            if class_id == 0 and all(totals[other] for other in classes[1:]):
+                mapping = ", ".join(f"{number + 1}: {other}" for number, other in enumerate(classes))
+                text += (
+                    " Are ids counted from 1 in the files? Then every class is taken for the one after it; say what "
+                    f"they stand for: class_map: {{{mapping}}}."
                 )
-    yield from _odd_shapes(labelled, classes)
-    by_fingerprint: dict[str, str] = {}
+            yield next(iter(box_files)), Finding("class never occurs", text)
+    yield from _odd_shapes(box_files, classes)
+
+
+def twins(facts: Mapping[str, RecordingFacts]) -> Iterator[tuple[str, Finding]]:
+    """Recordings that begin with the same events as another one; ``facts`` and what comes as in `judge_split`."""
+    names: dict[str, str] = {}
     for name, entry in facts.items():
-        twin = by_fingerprint.setdefault(entry.fingerprint, name)
+        twin = names.setdefault(entry.fingerprint, name)
         if twin != name:
             yield name, Finding("recording twice", f"begins with the same events as {twin}: a copy of it?")
 
 
-def _odd_shapes(labelled: Mapping[str, BoxFacts], classes: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+def findings_of(
+    facts: Mapping[str, RecordingFacts], window_us: int, classes: Sequence[str], limits: PlausibilityConfig
+) -> list[dict[str, Any]]:
+    """What is unlikely about the recordings of one split, each of them and all together.
+
+    Args:
+        facts: Name of a recording → its counts.
+        window_us: Length of a window in microseconds.
+        classes: Class names in label-id order; empty if these are not all recordings of the split, so that nothing can
+            be said about classes.
+        limits: What counts as unlikely.
+
+    Returns:
+        See `collect`.
+    """
+    of_one = ((name, finding) for name, entry in facts.items() for finding in judge(entry, window_us, limits))
+    box_files = {name: entry.box_file for name, entry in facts.items() if entry.box_file is not None}
+    return collect(chain(of_one, judge_split(box_files, classes), twins(facts)))
+
+
+def collect(found: Iterable[tuple[str, Finding]]) -> list[dict[str, Any]]:
+    """Bring findings of one kind together.
+
+    Args:
+        found: Name of a recording and what was found about it.
+
+    Returns:
+        One entry a kind as plain JSON data: ``kind``, ``text`` (the first finding) and ``recordings`` (all names).
+    """
+    kinds: dict[str, dict[str, Any]] = {}
+    for name, finding in found:
+        entry = kinds.setdefault(
+            finding.kind, {"kind": finding.kind, "text": f"{name}: {finding.text}", "recordings": []}
+        )
+        if name not in entry["recordings"]:
+            entry["recordings"].append(name)
+    return list(kinds.values())
+
+
+def describe(finding: Mapping[str, Any]) -> str:
+    """One line for people about an entry of `collect`."""
+    others = finding["recordings"][1:]
+    more = f" ({len(others)} more recording(s): {shorten(others)})" if others else ""
+    return f"{finding['kind']}: {finding['text']}{more}"
+
+
+def shorten(names: Sequence[str]) -> str:
+    """A list of names for a message."""
+    return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+
+
+def _odd_shapes(box_files: Mapping[str, BoxFacts], classes: Sequence[str]) -> Iterator[tuple[str, Finding]]:
     """Recordings in which a class lies where it stands elsewhere, or the other way round."""
     for name in classes:
-        shapes = {recording: boxes.classes[name] for recording, boxes in labelled.items() if name in boxes.classes}
+        shapes = {recording: boxes.classes[name] for recording, boxes in box_files.items() if name in boxes.classes}
         for recording, own in shapes.items():
             others = [counts for other, counts in shapes.items() if other != recording]
             for shape, opposite, words in (
@@ -465,40 +518,50 @@ def _odd_shapes(labelled: Mapping[str, BoxFacts], classes: Sequence[str]) -> Ite
 # ---------------------------------------------------------------------------------------------------------- table
 
 
-def table(facts: Sequence[RecordingFacts]) -> list[tuple[str, str]]:
-    """The counts of a split for people: title and value of each row."""
-    box_files = [entry.box_file for entry in facts if entry.box_file is not None]
+def table(facts: Sequence[RecordingFacts], box_files: Sequence[BoxFacts]) -> list[tuple[str, str]]:
+    """The counts of a split for people: title and value of each row.
+
+    Args:
+        facts: Counts of its recordings; empty if nobody counted (sequences that were preprocessed elsewhere).
+        box_files: Counts of their box files.
+    """
+    rows: list[tuple[str, object]] = []
+    if facts:
+        rates = sorted(rate for entry in facts if (rate := entry.events_per_pixel_s) is not None)
+        empty, frames, empty_labelled, labelled = (
+            sum(getattr(entry, name) for entry in facts)
+            for name in ("empty_frames", "frames", "empty_labelled_frames", "labelled_frames")
+        )
+        rows += [
+            ("recordings", len(facts)),
+            ("  with a box file", len(box_files)),
+            ("  length (s)", f"{sum(entry.duration_s for entry in facts):.6g}"),
+            ("events", sum(entry.events for entry in facts)),
+            (
+                "  per pixel and second, min / med / max",
+                "-" if not rates else " / ".join(f"{rates[place]:.3g}" for place in (0, len(rates) // 2, -1)),
+            ),
+            ("frames without events", f"{empty} of {frames}"),
+            ("labelled frames without events", f"{empty_labelled} of {labelled}"),
+        ]
 
     def total(name: str) -> int:
-        return sum(getattr(entry, name) for entry in facts)
-
-    def boxes(name: str) -> int:
         return sum(getattr(entry, name) for entry in box_files)
 
-    rates = sorted(rate for entry in facts if (rate := entry.events_per_pixel_s) is not None)
-    rows = [
-        ("recordings", len(facts)),
-        ("  with a box file", len(box_files)),
-        ("length (s)", f"{sum(entry.duration_s for entry in facts):.6g}"),
-        ("events", total("events")),
-        (
-            "  per pixel and second, min / med / max",
-            "-" if not rates else " / ".join(f"{rates[place]:.3g}" for place in (0, len(rates) // 2, -1)),
-        ),
-        ("frames without events", f"{total('empty_frames')} of {total('frames')}"),
-        ("labelled frames without events", f"{total('empty_labelled_frames')} of {total('labelled_frames')}"),
-        ("label moments in the box files", boxes("moments")),
-        ("  found empty", boxes("moments_found_empty")),
-        ("  outside the recording", boxes("moments_outside")),
-        ("  not taken by label_times", boxes("moments_unused")),
-        ("boxes in the box files", boxes("boxes")),
-        ("  of classes left out", boxes("left_out")),
-        ("  ignored", boxes("ignored")),
-        ("  doubled (of these nearly)", f"{boxes('nearly_doubled')} ({boxes('nearly_doubled') - boxes('doubled')})"),
-        ("  outside the sensor", boxes("outside")),
-        ("  cut at its border", boxes("cut")),
-        ("  dropped by filters", boxes("filtered")),
-        ("  frozen since the moment before", boxes("frozen")),
+    rows += [
+        ("label moments in the box files", total("moments")),
+        ("  found empty", total("moments_found_empty")),
+        ("  outside the recording", total("moments_outside")),
+        ("  not taken by label_times", total("moments_unused")),
+        ("boxes in the box files", total("boxes")),
+        ("  of classes left out", total("left_out")),
+        ("  ignored", total("ignored")),
+        ("  doubled", total("doubled")),
+        ("  nearly doubled", total("nearly_doubled") - total("doubled")),
+        ("  outside the sensor", total("outside")),
+        ("  cut at its border", total("cut")),
+        ("  dropped by filters", total("filtered")),
+        ("  frozen since the moment before", total("frozen")),
     ]
     for name in dict.fromkeys(name for entry in box_files for name in entry.classes):
         counts = [entry.classes[name] for entry in box_files if name in entry.classes]

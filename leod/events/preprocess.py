@@ -359,7 +359,7 @@ def write_sequence(
             frames = label_frames(labels, settings.box_times.of(files.name), settings, events.first_us)
             if frames is None and not unlabelled_is_of_use:
                 _refuse_without_overlap(labels, events, settings.window_us)
-                raise NothingLeftError(f"no label at or after {settings.label_times.first_us} us is left")
+                raise NothingLeftError(_too_early(labels.facts, settings))
         frames = frames or LabelledFrames.none()
         grid = WindowGrid(frames, settings.window_us, events.first_us, windows.origin, windows.until(split))
         watch = _Watch(files, settings, labels, events)
@@ -395,6 +395,16 @@ def write_sequence(
     if split != "train" and not len(labelled) and labels is not None:
         raise NothingLeftError("no label moment lies within the recording")
     return facts
+
+
+def _too_early(facts: BoxFacts, settings: PreprocessSettings) -> str:
+    reason = f"no label at or after {settings.label_times.first_us} us is left"
+    limit = settings.plausibility.max_label_rate_hz
+    if limit is not None and (facts.rate_hz or 0) > limit:
+        reason += (
+            f"; label moments follow each other at {facts.rate_hz:g} Hz: is the unit of their times right (box_times)?"
+        )
+    return reason
 
 
 def _check_clock(files: RecordingFiles, settings: PreprocessSettings, first_event_us: int) -> None:

@@ -8,6 +8,7 @@
         event_representations_v2/<representation>/
             objframe_idx_2_repr_idx.npy          int64 [K], labelled frame -> frame
             timestamps_us.npy                    int64 [frames], end of each frame's window
+        preprocess.json                          what it was made from and what was counted (only in sets of ours)
 
 Coordinates in these files are pixels of the full sensor, also where the frames are down-sampled.
 """
@@ -31,6 +32,7 @@ from leod.labels.conversion import convert_rows
 from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE, clear_padding
 
 Split = Literal["train", "val", "test"]
+STAMP_NAME = "preprocess.json"
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 

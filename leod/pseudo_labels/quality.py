@@ -17,6 +17,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from leod.labels.boxes import is_ignored
+
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 SCORE_BINS = 20
 ALL_CLASSES = "all"
@@ -104,6 +106,41 @@ def overlaps(
             np.ascontiguousarray(pseudo_frames, np.int64),
         )
     )
+
+
+def undecided(
+    ground_truth: np.ndarray,
+    ground_truth_frames: npt.NDArray[np.int64],
+    boxes: np.ndarray,
+    frames: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Tell which boxes are neither right nor wrong: half or more of them is ignored, and they are on no object.
+
+    Args:
+        ground_truth: `LABEL_DTYPE` [n], pixels; those of class id 1024 are ignored.
+        ground_truth_frames: int64 [n].
+        boxes: `LABEL_DTYPE` [m], detections or pseudo-labels, pixels of the same frames.
+        frames: int64 [m].
+
+    Returns:
+        bool [m].
+    """
+    found = np.zeros(len(boxes), bool)
+    regions = is_ignored(ground_truth)
+    for frame in np.unique(ground_truth_frames[regions]).tolist():
+        rows = np.flatnonzero(frames == frame)
+        ignored = _corners(ground_truth[regions & (ground_truth_frames == frame)])
+        objects = _corners(ground_truth[~regions & (ground_truth_frames == frame)])
+        for row, box in zip(rows.tolist(), _corners(boxes[rows]), strict=True):
+            shared = _shared_areas(box, ignored).max(initial=0.0)
+            found[row] = 2 * shared >= np.prod(box[2:] - box[:2]) and not _shared_areas(box, objects).any()
+    return found
+
+
+def _shared_areas(box: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Areas that corners [4] share with corners [k, 4]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return np.prod(np.maximum(sides, 0), axis=1)
 
 
 def _share(part: float, whole: float) -> float | None:

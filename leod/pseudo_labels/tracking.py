@@ -12,7 +12,7 @@ comparison and must not depend on the precision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -121,6 +121,16 @@ class TrackFilterResult:
     inpainted_class_ids: npt.NDArray[np.int64]
     forward: TrackPass | None = None
     backward: TrackPass | None = None
+
+    def outside(self, frames: npt.NDArray[np.int64]) -> TrackFilterResult:
+        """The same without inpainted boxes in the given frames."""
+        stays = ~np.isin(self.inpainted_frame_indices, frames)
+        return replace(
+            self,
+            inpainted=self.inpainted[stays],
+            inpainted_frame_indices=self.inpainted_frame_indices[stays],
+            inpainted_class_ids=self.inpainted_class_ids[stays],
+        )
 
     def apply(
         self, boxes: np.ndarray, frame_indices: npt.NDArray[np.int64]

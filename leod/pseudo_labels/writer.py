@@ -6,7 +6,7 @@
         event_representations_v2/<representation>/
             event_representations[_ds2_nearest].h5      link to the original
             timestamps_us.npy                           link to the original, where there is one
-            objframe_idx_2_repr_idx.npy                 int64 [K], every frame that holds a box
+            objframe_idx_2_repr_idx.npy                 int64 [K], every frame that holds a box or is known to be empty
         labels_v2/labels.npz                            ground truth t > 0, pseudo-labels t = 0, ignored class 1024
     <dataset>/val, <dataset>/test                       links to the original splits
 
@@ -17,7 +17,7 @@ a whole. Source of the layout: `EventSeqData.save` in the public repository Wuzi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,28 +46,38 @@ class FrameBoxes:
     Attributes:
         boxes: `LABEL_DTYPE` [n], pixels of the full sensor, sorted by frame.
         frame_indices: int64 [n], not falling.
+        empty_frames: int64 [e], increasing: frames that are labelled although they hold no box, since somebody has
+            looked and nothing is to be seen.
     """
 
     boxes: np.ndarray
     frame_indices: npt.NDArray[np.int64]
+    empty_frames: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         """Number of boxes."""
         return len(self.boxes)
 
     def select(self, mask: npt.NDArray[np.bool_]) -> FrameBoxes:
-        """The boxes where ``mask`` (bool [n]) is True."""
-        return FrameBoxes(self.boxes[mask], self.frame_indices[mask])
+        """The boxes where ``mask`` (bool [n]) is True; the empty frames stay."""
+        return FrameBoxes(self.boxes[mask], self.frame_indices[mask], self.empty_frames)
+
+    @property
+    def labelled_frames(self) -> npt.NDArray[np.int64]:
+        """int64 [k], increasing: frames with boxes and empty ones."""
+        return np.union1d(self.frame_indices, self.empty_frames)
 
     def in_frames(self, frames: npt.NDArray[np.int64]) -> FrameBoxes:
         """The boxes of the given frames."""
-        return self.select(np.isin(self.frame_indices, frames))
+        boxes = self.select(np.isin(self.frame_indices, frames))
+        return replace(boxes, empty_frames=self.empty_frames[np.isin(self.empty_frames, frames)])
 
     def merge(self, other: FrameBoxes) -> FrameBoxes:
         """Both together, sorted by frame; inside a frame this object's boxes come first."""
         frames = np.concatenate([self.frame_indices, other.frame_indices])
         order = np.argsort(frames, kind="stable")
-        return FrameBoxes(np.concatenate([self.boxes, other.boxes])[order], frames[order])
+        boxes = np.concatenate([self.boxes, other.boxes])[order]
+        return FrameBoxes(boxes, frames[order], np.union1d(self.empty_frames, other.empty_frames))
 
 
 def read_frame_boxes(
@@ -91,8 +101,13 @@ def read_frame_boxes(
     frames = read_labelled_frames(sequence_dir, representation)
     check_same_length(sequence_dir, labels, frames)
     row_position = np.repeat(np.arange(len(labels)), labels.counts)
-    chosen = FrameBoxes(labels.labels, frames[row_position])
-    return chosen if labelled_frames is None else chosen.select(np.isin(row_position, labelled_frames))
+    empty = labels.counts == 0
+    if labelled_frames is None:
+        return FrameBoxes(labels.labels, frames[row_position], frames[empty])
+    wanted = np.zeros(len(labels), bool)
+    wanted[labelled_frames] = True
+    rows = wanted[row_position]
+    return FrameBoxes(labels.labels[rows], frames[row_position[rows]], frames[empty & wanted])
 
 
 def link(target: Path, place: Path) -> None:
@@ -139,7 +154,8 @@ def write_sequence(source: Path, destination: Path, representation: str, frames_
     link(original_frames, folder / frames_file)
     if timestamps_file(source, representation).is_file():
         link(timestamps_file(source, representation), timestamps_file(destination, representation))
-    frames, first_rows = np.unique(labels.frame_indices, return_index=True)
+    frames = labels.labelled_frames
+    first_rows = np.searchsorted(labels.frame_indices, frames, side="left")
     label_file(destination).parent.mkdir()
     write_labels(destination, labels.boxes, first_rows)
     write_labelled_frames(destination, representation, frames)
@@ -161,13 +177,13 @@ def check_sequence(
         representation: Name of the event representation.
         frames_file: Name of the file with the frames.
         num_frames: Frames of the sequence.
-        kept: The original's kept ground truth.
+        kept: The original's kept ground truth, with the frames that it knows to be empty.
         pseudo_count: Number of pseudo-labels, ignored and inpainted ones included.
         class_count: Number of classes.
 
     Raises:
-        DataError: Kept ground truth differs from the original in a single byte, frames are unsorted or without boxes,
-            counts disagree, or the events cannot be reached.
+        DataError: Kept ground truth differs from the original in a single byte, frames are unsorted, other frames are
+            without boxes, counts disagree, or the events cannot be reached.
     """
     path = label_file(destination)
     rows, first_rows = load_arrays(path, "labels", "objframe_idx_2_label_idx")
@@ -179,8 +195,12 @@ def check_sequence(
     frames = read_labelled_frames(destination, representation, frame_count=num_frames)
     labels = read_labels(destination, class_count)
     check_same_length(destination, labels, frames)
-    if (labels.counts == 0).any():
-        raise DataError(path, f"labelled frame {int(np.argmin(labels.counts))} has no boxes. Make the data set again.")
+    if not np.array_equal(frames[labels.counts == 0], kept.empty_frames):
+        raise DataError(
+            path,
+            f"frames {frames[labels.counts == 0].tolist()} are labelled without boxes, but the ground truth knows "
+            f"{kept.empty_frames.tolist()} to be empty. Make the data set again.",
+        )
     found = FrameBoxes(rows, np.repeat(frames, labels.counts))
     ground_truth = found.select(is_ground_truth(rows))
     same = len(ground_truth) == len(kept) and np.array_equal(ground_truth.frame_indices, kept.frame_indices)

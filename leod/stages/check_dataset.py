@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from leod.config.schema import SequenceConfig
+from leod.config.schema import PlausibilityConfig, SequenceConfig
 from leod.data.inspection import Problem, SequenceFacts, inspect_sequence
 from leod.errors import DataError
+from leod.events.plausibility import Finding, collect, describe, judge, judge_boxes, judge_split, table, twins
 from leod.labels import boxes
 from leod.labels.dtypes import IGNORED_CLASS_ID
 from leod.labels.files import SPLITS, list_sequences
@@ -77,6 +78,9 @@ class SplitReport:
         ignored: Boxes of class 1024.
         inpainted: Ignored pseudo-labels with scores of zero: boxes that no detection stands for.
         empty_frames: Frames without events; None unless all frames were read.
+        empty_labelled_frames: Frames with ground truth but without events; None unless all frames were read.
+        plausibility: Counts of recordings and boxes, see `leod.events.plausibility.table`.
+        findings: What is unlikely about them, see `leod.events.plausibility.collect`.
         classes: Class name (or id) -> its boxes, ignored ones left out.
         representations: The event representations.
     """
@@ -96,6 +100,9 @@ class SplitReport:
     ignored: int = 0
     inpainted: int = 0
     empty_frames: int | None = None
+    empty_labelled_frames: int | None = None
+    plausibility: list[tuple[str, str]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
     classes: dict[str, ClassReport] = field(default_factory=dict)
     representations: list[RepresentationReport] = field(default_factory=list)
 
@@ -141,8 +148,15 @@ class DatasetReport:
                 for entry in split.representations
             ]
         lines.append("")
+        unlikely = [f"  {split.split}: {describe(finding)}" for split in self.splits for finding in split.findings]
+        if unlikely:
+            lines += [f"{len(unlikely)} warning(s):", *unlikely]
         if self.sound:
-            lines.append("no problems found" + ("" if self.deep else " (frames were not read)"))
+            lines.append(
+                "no problems found"
+                + (f" beyond {len(unlikely)} warning(s)" if unlikely else "")
+                + ("" if self.deep else " (frames were not read)")
+            )
         else:
             lines.append(f"{len(self.problems)} problem(s):")
             lines += [f"  {entry.path}: {entry.problem}" for entry in self.problems[:_SHOWN_PROBLEMS]]
@@ -152,7 +166,11 @@ class DatasetReport:
 
 
 def check_dataset(
-    root: Path, config: SequenceConfig | None = None, deep: bool = False, split: str | None = None
+    root: Path,
+    config: SequenceConfig | None = None,
+    deep: bool = False,
+    split: str | None = None,
+    limits: PlausibilityConfig = PlausibilityConfig(),  # noqa: B008  (immutable)
 ) -> DatasetReport:
     """Look through a data set: preprocessed by RVT or by us, pseudo-labelled by LEOD or by us.
 
@@ -161,6 +179,7 @@ def check_dataset(
         config: What the data set should look like; None accepts any sensor, classes and representation.
         deep: Also read every frame, which finds damaged chunks and takes as long as reading all files.
         split: Look only at this split; None: at all that exist.
+        limits: What counts as unlikely.
 
     Returns:
         What was found and everything that is wrong.
@@ -195,17 +214,36 @@ def check_dataset(
         inspected = [
             inspect_sequence(folder, config, deep) for folder in progress(folders, f"checking {name}", unit="sequence")
         ]
-        report.splits.append(_summarise(root / name, inspected, config))
+        report.splits.append(_summarise(root / name, inspected, config, limits))
         report.problems += [problem for facts in inspected for problem in facts.problems]
     return report
 
 
-def _summarise(folder: Path, inspected: list[SequenceFacts], config: SequenceConfig | None) -> SplitReport:
+def _findings(
+    inspected: list[SequenceFacts], config: SequenceConfig | None, limits: PlausibilityConfig
+) -> list[dict[str, Any]]:
+    found: list[tuple[str, Finding]] = []
+    for facts in inspected:
+        if facts.recording is not None and facts.window_us is not None:
+            found += [(facts.path.name, finding) for finding in judge(facts.recording, facts.window_us, limits)]
+        elif facts.box_file is not None:
+            found += [(facts.path.name, finding) for finding in judge_boxes(facts.box_file, limits)]
+    box_files = {facts.path.name: facts.box_file for facts in inspected if facts.box_file is not None}
+    if config is not None:
+        found += judge_split(box_files, config.classes)
+    found += twins({facts.path.name: facts.recording for facts in inspected if facts.recording is not None})
+    return collect(found)
+
+
+def _summarise(
+    folder: Path, inspected: list[SequenceFacts], config: SequenceConfig | None, limits: PlausibilityConfig
+) -> SplitReport:
     labels = np.concatenate([facts.labels for facts in inspected])
     pseudo, ignored = boxes.is_pseudo_label(labels), boxes.is_ignored(labels)
     distances = np.concatenate([np.diff(facts.label_times_us) for facts in inspected])
     ranges = [facts.time_range_us for facts in inspected if facts.time_range_us is not None]
     empty = [facts.empty_frames for facts in inspected if facts.empty_frames is not None]
+    empty_labelled = [facts.empty_labelled_frames for facts in inspected if facts.empty_labelled_frames is not None]
     return SplitReport(
         split=folder.name,
         link_target=str(folder.readlink()) if folder.is_symlink() else None,
@@ -222,6 +260,12 @@ def _summarise(folder: Path, inspected: list[SequenceFacts], config: SequenceCon
         ignored=int(ignored.sum()),
         inpainted=int((ignored & pseudo & (labels["objectness"] == 0) & (labels["class_confidence"] == 0)).sum()),
         empty_frames=sum(empty) if empty else None,
+        empty_labelled_frames=sum(empty_labelled) if empty_labelled else None,
+        plausibility=table(
+            [facts.recording for facts in inspected if facts.recording is not None],
+            [facts.box_file for facts in inspected if facts.box_file is not None],
+        ),
+        findings=_findings(inspected, config, limits),
         classes=_classes(labels[~ignored], config),
         representations=_representations(inspected),
     )
@@ -270,6 +314,10 @@ def _table(splits: list[SplitReport]) -> list[str]:
             [", ".join(f"{step / 1000:g}" for step in split.window_step_us[:3]) or "-" for split in splits],
         ),
         ("labelled frames", [str(split.labelled_frames) for split in splits]),
+        (
+            "  without events",
+            ["-" if split.empty_labelled_frames is None else str(split.empty_labelled_frames) for split in splits],
+        ),
         ("  label rate (Hz)", ["-" if split.label_rate_hz is None else f"{split.label_rate_hz:g}" for split in splits]),
         ("time stamps", [seconds(split) for split in splits]),
         ("ground-truth boxes", [str(split.ground_truth) for split in splits]),
@@ -282,6 +330,11 @@ def _table(splits: list[SplitReport]) -> list[str]:
         rows.append((f"boxes of {name}", [str(entry.boxes) for entry in entries]))
         rows.append(("  width min / med / max", [_spread_text(entry.width) for entry in entries]))
         rows.append(("  height min / med / max", [_spread_text(entry.height) for entry in entries]))
+    # What preprocessing counted: `preprocess` and the report show the same rows.
+    counts = [dict(split.plausibility) for split in splits]
+    rows.append(("", [""] * len(splits)))
+    for title in dict.fromkeys(title for split in splits for title, _ in split.plausibility):
+        rows.append((title, [entry.get(title, "-") for entry in counts]))
     widths = [max(len(cells[column]) for _, cells in rows) for column in range(len(splits))]
     first = max(len(title) for title, _ in rows)
     return [

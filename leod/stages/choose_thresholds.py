@@ -22,6 +22,7 @@ from leod.labels.boxes import has_area, is_ground_truth, is_ignored
 from leod.models.checkpoint import load_detector
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.filtering import ScoreThresholds, select_pseudo_labels
+from leod.pseudo_labels.quality import undecided
 from leod.pseudo_labels.thresholds import Matches, choose_threshold, match
 
 logger = logging.getLogger(__name__)
@@ -93,9 +94,17 @@ def choose_thresholds(
             collector.add(view.boxes, view.frame_indices, view.view)
         found, frames = collector.merged(settings.detection.confidence_threshold, settings.detection.nms_threshold)
         truth, truth_frames = _ground_truth(sequence)
-        in_labelled = np.isin(frames, sequence.labelled_frames)
+        counts = np.isin(frames, sequence.labelled_frames) & ~undecided(truth, truth_frames, found, frames)
+        objects = ~is_ignored(truth)
         parts.append(
-            match(truth, truth_frames, found[in_labelled], frames[in_labelled], classes, settings.choice.iou_threshold)
+            match(
+                truth[objects],
+                truth_frames[objects],
+                found[counts],
+                frames[counts],
+                classes,
+                settings.choice.iou_threshold,
+            )
         )
 
     target = settings.choice.target_precision
@@ -137,10 +146,10 @@ def choose_thresholds(
 
 
 def _ground_truth(sequence: Sequence) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
-    """Ground truth of a sequence in frame pixels, and the frame of each box."""
+    """Ground truth of a sequence in frame pixels, ignored boxes among it, and the frame of each box."""
     boxes = sequence.labels
     frames = np.repeat(sequence.labelled_frames, sequence.sequence_labels.counts)
-    if (~is_ground_truth(boxes) | is_ignored(boxes)).any():
-        raise DataError(sequence.path, "holds pseudo-labels or ignored boxes; precision needs ground truth.")
+    if not is_ground_truth(boxes).all():
+        raise DataError(sequence.path, "holds pseudo-labels; precision needs ground truth.")
     visible = has_area(boxes)
     return boxes[visible], frames[visible]

@@ -14,7 +14,7 @@ from leod.errors import ConfigError, DataError
 from leod.evaluation.labelled_frames import Variant, detect_labelled_frames, evaluate_labelled_frames
 from leod.files import write_json
 from leod.inference.devices import prepare_for_inference
-from leod.labels.boxes import is_ground_truth, is_ignored
+from leod.labels.boxes import is_ground_truth
 from leod.models.checkpoint import load_detector
 from leod.provenance import Stopwatch
 
@@ -74,10 +74,10 @@ def evaluate(
 
 def _check_ground_truth(folder: Path, sequences: SequenceOf[Sequence]) -> None:
     for sequence in sequences:
-        if len(sequence.labels) and (~is_ground_truth(sequence.labels) | is_ignored(sequence.labels)).any():
+        if not is_ground_truth(sequence.labels).all():
             raise DataError(
                 sequence.path,
-                "holds pseudo-labels or ignored boxes; metrics need ground truth. Evaluate on the original data set.",
+                "holds pseudo-labels; metrics need ground truth. Evaluate on the original data set.",
             )
     if not any(len(sequence.labelled_frames) for sequence in sequences):
         raise DataError(folder, "no sequence has labels, so nothing can be evaluated. Choose a labelled split.")

@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,21 +16,19 @@ from typing import Any
 from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError, ResourceError
 from leod.events.discovery import RecordingFiles, find_recordings, names_in, overlooked_files
-from leod.events.plausibility import RecordingFacts, judge, judge_split
+from leod.events.plausibility import RecordingFacts, describe, findings_of, judge, shorten
 from leod.events.preprocess import NothingLeftError, write_sequence
 from leod.files import TEMPORARY_PREFIX, atomic_directory, locked, read_json, remove_leftovers, write_json
-from leod.labels.files import SPLITS
+from leod.labels.files import SPLITS, STAMP_NAME
 from leod.progress import progress
 from leod.provenance import Stopwatch
 
 logger = logging.getLogger(__name__)
 
-STAMP_NAME = "preprocess.json"
 _LOCKS = ".preprocess"
 # They say which recordings take part and what is told about them, not what a sequence looks like.
 _SELECTING_SETTINGS = {"skip_recordings", "unlabelled_recordings", "ignore_files", "plausibility"}
 _TIMES = ("recording_times", "box_times")
-_SHOWN_NAMES = 5
 
 
 def _describe_file(path: Path | None) -> dict[str, Any] | None:
@@ -114,37 +112,6 @@ def _refuse(files: RecordingFiles, facts: RecordingFacts, settings: PreprocessSe
             raise DataError(files.events, finding.text)
 
 
-def _findings(facts: dict[str, RecordingFacts], settings: PreprocessSettings) -> list[dict[str, Any]]:
-    """What is unlikely, one entry a kind: the first recording's finding and the names of all that have it."""
-    kinds: dict[str, dict[str, Any]] = {}
-    found = [
-        *(
-            (name, finding)
-            for name, entry in facts.items()
-            for finding in judge(entry, settings.window_us, settings.plausibility)
-        ),
-        *judge_split(facts, settings.classes),
-    ]
-    for name, finding in found:
-        entry = kinds.setdefault(
-            finding.kind, {"kind": finding.kind, "text": f"{name}: {finding.text}", "recordings": []}
-        )
-        if name not in entry["recordings"]:
-            entry["recordings"].append(name)
-    return list(kinds.values())
-
-
-def _warn(split: str, findings: list[dict[str, Any]]) -> None:
-    for finding in findings:
-        others = len(finding["recordings"]) - 1
-        more = f" ({others} more recording(s): {_shown(finding['recordings'][1:])})" if others else ""
-        logger.warning("%s: %s: %s%s", split, finding["kind"], finding["text"], more)
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
-
-
 def _in_two_splits(
     recordings: Path, output: Path, split: str, facts: dict[str, RecordingFacts]
 ) -> Iterator[tuple[str, Path]]:
@@ -184,7 +151,7 @@ def _check_foreign(folder: Path, recordings: list[RecordingFiles], skipped: tupl
     if foreign:
         raise DataError(
             folder,
-            f"holds {len(foreign)} folders that belong to no recording: {_shown(foreign)}. They would become part of "
+            f"holds {len(foreign)} folders that belong to no recording: {shorten(foreign)}. They would become part of "
             "the data set; remove them, or restore their recordings.",
         )
 
@@ -265,7 +232,7 @@ def preprocess(
         if unknown:
             raise ConfigError(
                 f"{section}.of_recording names {sorted(unknown)}, but {recordings} has no such recording; it has "
-                f"{_shown(sorted(known))}."
+                f"{shorten(sorted(known))}."
             )
     chosen = found[shard::shards]
     folder = output / split
@@ -282,7 +249,9 @@ def preprocess(
         for entry in removed:
             logger.warning("%s/%s makes no sequence: %s", split, entry.name, entry.removed)
         facts = {entry.name: entry.facts for entry in entries if entry.facts is not None}
-        findings = _findings(facts, settings)
+        findings = findings_of(
+            facts, settings.window_us, settings.classes if shards == 1 else (), settings.plausibility
+        )
         for name, twin in _in_two_splits(recordings, output, split, facts):
             if settings.plausibility.recording_in_two_splits == "refuse":
                 raise DataError(
@@ -293,19 +262,20 @@ def preprocess(
                 )
             twice[name] = twin.parent.name
         if twice:
-            text = ", ".join(f"{name} (also in {other})" for name, other in list(twice.items())[:_SHOWN_NAMES])
+            text = ", ".join(f"{name} (also in {other})" for name, other in twice.items())
             findings.append({"kind": "recordings in two splits", "text": text, "recordings": sorted(twice)})
         if overlooked and shard == 0:
             findings.append(
                 {
                     "kind": "files overlooked",
                     "text": f"{len(overlooked)} file(s) in {recordings / split} belong to no recording: "
-                    f"{_shown([path.name for path in overlooked])}. Rename them, move them away, or list them in the "
+                    f"{shorten([path.name for path in overlooked])}. Rename them, move them away, or list them in the "
                     "data set file's ignore_files.",
                     "recordings": [],
                 }
             )
-        _warn(split, findings)
+        for finding in findings:
+            logger.warning("%s: %s", split, describe(finding))
         write_json(
             manifest,
             {

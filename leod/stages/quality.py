@@ -23,7 +23,7 @@ from leod.labels.splits import KeptLabels
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards, SequencePredictions
-from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, overlaps
+from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, overlaps, undecided
 from leod.pseudo_labels.writer import FrameBoxes, is_inpainted, read_frame_boxes
 
 logger = logging.getLogger(__name__)
@@ -99,10 +99,10 @@ def _hidden_frames(source: Path, representation: str, kept_labels: KeptLabels) -
 def _hidden_ground_truth(
     source: Path, representation: str, labelled_frames: npt.NDArray[np.int64], config: SequenceConfig
 ) -> FrameBoxes:
-    """Hidden ground truth, cut at the border of the sensor."""
+    """Hidden ground truth, cut at the border of the sensor; ignored boxes among it."""
     found = read_frame_boxes(source, representation, labelled_frames, len(config.classes))
     inside = FrameBoxes(clamp(found.boxes, (config.sensor.height, config.sensor.width)), found.frame_indices)
-    return inside.select(has_area(inside.boxes) & ~is_ignored(inside.boxes))
+    return inside.select(has_area(inside.boxes))
 
 
 def _tracked(dataset: Path, name: str, representation: str, predictions: SequencePredictions) -> FrameBoxes:
@@ -134,6 +134,11 @@ def _tracked(dataset: Path, name: str, representation: str, predictions: Sequenc
     )
 
 
+def _decided(truth: FrameBoxes, boxes: FrameBoxes) -> FrameBoxes:
+    """The boxes that are right or wrong."""
+    return boxes.select(~undecided(truth.boxes, truth.frame_indices, boxes.boxes, boxes.frame_indices))
+
+
 class _Measures:
     """Everything that is measured, gathered sequence by sequence.
 
@@ -160,7 +165,7 @@ class _Measures:
         """Add one sequence.
 
         Args:
-            truth: Its hidden ground truth.
+            truth: Its hidden ground truth; pseudo-labels in ignored boxes of it do not count.
             frames: int64 [k], the hidden labelled frames.
             predictions: All its predictions.
             tracked: What became of them, in the same order, then the inpainted boxes.
@@ -168,10 +173,12 @@ class _Measures:
         count = len(predictions.boxes)
         is_ignored_now = is_ignored(tracked.boxes[:count])
         predicted = FrameBoxes(predictions.boxes, predictions.frame_indices)
-        before = predicted.in_frames(frames)
-        after = predicted.select(~is_ignored_now).in_frames(frames)
-        ignored = predicted.select(is_ignored_now).in_frames(frames)
-        inpainted = FrameBoxes(tracked.boxes[count:], tracked.frame_indices[count:]).in_frames(frames)
+        added = FrameBoxes(tracked.boxes[count:], tracked.frame_indices[count:])
+        before, after, ignored, inpainted = (
+            _decided(truth, boxes.in_frames(frames))
+            for boxes in (predicted, predicted.select(~is_ignored_now), predicted.select(is_ignored_now), added)
+        )
+        truth = truth.select(~is_ignored(truth.boxes))
         arrays = truth.boxes, truth.frame_indices
         self._before.add(*arrays, before.boxes, before.frame_indices)
         self._after.add(*arrays, after.boxes, after.frame_indices)

@@ -12,16 +12,17 @@ import pandas as pd
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
-from leod.config.schema import HardwareConfig, Identifier, NonNegativeInt, PositiveFraction, Settings
+from leod.config.schema import DatasetConfig, HardwareConfig, Identifier, NonNegativeInt, PositiveFraction, Settings
 from leod.config.stages import ReportSettings
 from leod.errors import ConfigError, DataError
+from leod.events.plausibility import RecordingFacts, describe, findings_of, table
 from leod.files import atomic_file, read_json
 from leod.labels.boxes import is_ground_truth, is_ignored, is_pseudo_label
 from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels
 from leod.provenance import Stopwatch
 from leod.stages.report_samples import detection_samples, pseudo_label_samples
-from leod.visualization.report import Run, StageTime, StudyResults, report_figures, report_page
+from leod.visualization.report import Plausibility, Run, StageTime, StudyResults, report_figures, report_page
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ def _gather(plan: ReportPlan, summary: Path, settings: ReportSettings) -> StudyR
         evaluations=_read_table(summary),
         runs=runs,
         sequences=_count_sequences(plan),
+        plausibility=_plausibility(plan, settings.dataset),
         box_sizes=_box_sizes(shown, settings),
         box_sizes_of=shown[0].experiment,
         samples=detection_samples([(run.round, run.model) for run in shown], settings, hardware),
@@ -195,6 +197,29 @@ def _count_sequences(plan: ReportPlan) -> dict[str, dict[str, int]]:
             sums = {key: sum(entry[key] for entry in entries) for key in ("frames", "labelled_frames", "boxes")}
             counts[split] = {"sequences": len(entries)} | sums
     return counts
+
+
+def _plausibility(plan: ReportPlan, dataset: DatasetConfig) -> dict[str, Plausibility]:
+    """What preprocessing counted, and what is unlikely about it, split by split."""
+    found = {}
+    for split, paths in plan.manifests.items():
+        manifests = [read_json(path) for path in paths]
+        facts = {
+            name: RecordingFacts.from_json(entry)
+            for manifest in manifests
+            for name, entry in manifest.get("facts", {}).items()
+        }
+        if not facts:
+            continue
+        findings = findings_of(facts, dataset.window_us, dataset.classes, dataset.plausibility)
+        known = {finding["kind"] for finding in findings}
+        # Those on files and on other splits.
+        findings += [
+            finding for manifest in manifests for finding in manifest["findings"] if finding["kind"] not in known
+        ]
+        rows = table(list(facts.values()), [entry.box_file for entry in facts.values() if entry.box_file is not None])
+        found[split] = Plausibility(rows, [describe(finding) for finding in findings])
+    return found
 
 
 def _evenly(items: SequenceOf[T], count: int) -> list[T]:

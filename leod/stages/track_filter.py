@@ -197,24 +197,27 @@ def track_sequence(
     """Filter one sequence by tracks.
 
     Args:
-        kept: Kept ground truth in pixels of the full sensor.
+        kept: Kept ground truth in pixels of the full sensor; ignored boxes among it belong to no track, and in frames
+            that it knows to be empty nothing is inpainted.
         pseudo: Pseudo-labels in pixels of the full sensor; ignored ones among them are left as they are.
         settings: Tracking rules.
 
     Returns:
         All boxes of the pseudo-labelled sequence, and the verdict on the boxes that were tracked: kept ground truth
-        and pseudo-labels that were not ignored before, by frame, ground truth first.
+        and pseudo-labels, without ignored boxes, by frame, ground truth first.
     """
     known = is_ignored(pseudo.boxes)
-    tracked = kept.merge(pseudo.select(~known))
+    tracked = kept.select(~is_ignored(kept.boxes)).merge(pseudo.select(~known))
     sensor_size = (settings.sequence.sensor.height, settings.sequence.sensor.width)
     # Ground truth is stored as it came; pseudo-labels were cut when they were made, and cutting again would round.
     inside = tracked.boxes.copy()
     truth = is_ground_truth(inside)
     inside[truth] = clamp(inside[truth], sensor_size)
     result = filter_tracks(inside, tracked.frame_indices, sensor_size, settings.track_filter)
-    ignored_before = pseudo.select(known)
-    return FrameBoxes(*result.apply(tracked.boxes, tracked.frame_indices)).merge(ignored_before), result
+    result = result.outside(kept.empty_frames)
+    judged = FrameBoxes(*result.apply(tracked.boxes, tracked.frame_indices))
+    # The ground truth as it came, ignored boxes in their places.
+    return kept.merge(judged.select(~is_ground_truth(judged.boxes))).merge(pseudo.select(known)), result
 
 
 def _no_boxes() -> FrameBoxes:
@@ -261,7 +264,7 @@ def _check_names(paths: Sequence[Path], shards: PredictionShards, sources: Seque
 
 
 def _check_kept_frames(path: Path, source: Path, pseudo: FrameBoxes, kept: FrameBoxes) -> None:
-    both = np.intersect1d(pseudo.frame_indices, kept.frame_indices)
+    both = np.intersect1d(pseudo.frame_indices, kept.labelled_frames)
     if len(both):
         raise DataError(
             path,
@@ -304,7 +307,7 @@ def _write(
     return {
         "name": source.name,
         "frames": num_frames,
-        "labelled_frames": len(np.unique(kept.frame_indices)),
+        "labelled_frames": len(kept.labelled_frames),
         "pseudo_labelled_frames": len(np.unique(labels.frame_indices[labels.boxes["t"] == 0])),
         "ignored_before": int(is_ignored(pseudo.boxes).sum()),
         **{

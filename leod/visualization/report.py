@@ -117,6 +117,19 @@ class SampleFrame:
 
 
 @dataclass(frozen=True)
+class Plausibility:
+    """What was counted of the recordings of one split.
+
+    Attributes:
+        rows: Title and value of each count.
+        findings: What is unlikely about them, in words.
+    """
+
+    rows: list[tuple[str, str]]
+    findings: list[str]
+
+
+@dataclass(frozen=True)
 class StageTime:
     """What the jobs of one stage took.
 
@@ -140,6 +153,7 @@ class StudyResults:
         evaluations: The study's summary, one row per evaluation.
         runs: All detectors.
         sequences: Split → number of sequences, frames, labelled frames and boxes, as far as known.
+        plausibility: Split → what preprocessing counted; empty where it was done elsewhere.
         box_sizes: Kind of label → class name → diagonals in pixels.
         box_sizes_of: Which experiment the sizes and sample frames are of.
         samples: Frames of the evaluated split with detections.
@@ -152,6 +166,7 @@ class StudyResults:
     evaluations: pd.DataFrame
     runs: list[Run]
     sequences: dict[str, dict[str, int]] = field(default_factory=dict)
+    plausibility: dict[str, Plausibility] = field(default_factory=dict)
     box_sizes: dict[str, dict[str, npt.NDArray[np.floating]]] = field(default_factory=dict)
     box_sizes_of: str = ""
     samples: list[SampleFrame] = field(default_factory=list)
@@ -526,6 +541,19 @@ def _thresholds(results: StudyResults) -> str:
     return table(rows, text_columns=3) + (paragraph(note, "note") if note else "")
 
 
+def _plausibility(splits: Mapping[str, Plausibility]) -> str:
+    """Counts of recordings and box files, unfolded on demand; what is unlikely is always to be seen."""
+    if not splits:
+        return ""
+    warnings = [f"{split}: {finding}" for split, entry in splits.items() for finding in entry.findings]
+    counts = {split: dict(entry.rows) for split, entry in splits.items()}
+    titles = dict.fromkeys(title for entry in splits.values() for title, _ in entry.rows)
+    rows = [("", *splits), *((title.strip(), *(counts[split].get(title, "-") for split in splits)) for title in titles)]
+    return "".join(paragraph(f"Warning: {warning}", "note") for warning in warnings) + details(
+        "Recordings and box files in figures", table(rows)
+    )
+
+
 def _labels(results: StudyResults) -> str:
     parts = []
     if results.sequences:
@@ -541,6 +569,7 @@ def _labels(results: StudyResults) -> str:
                 ]
             )
         )
+    parts.append(_plausibility(results.plausibility))
     classes = results.classes
     rows: list[tuple[str, ...]] = [
         (
