@@ -306,6 +306,12 @@ def _id(path: Path, where: str, text: str) -> int:
     return int(number)
 
 
+def _says_time_alone(boxes: np.ndarray) -> np.ndarray:
+    """Moments found empty of which nothing else is said, bool [M]."""
+    alone = is_empty_moment(boxes) & (boxes["x"] == 0) & (boxes["y"] == 0) & (boxes["class_confidence"] == 1)
+    return alone & (boxes["track_id"] == 0) if "track_id" in boxes.dtype.names else alone
+
+
 _EMPTY_MOMENT: dict[str, float | int] = {"x": 0, "y": 0, "w": 0, "h": 0, "class_id": IGNORED_CLASS_ID}
 
 
@@ -324,8 +330,8 @@ def _write_csv(path: Path, boxes: np.ndarray, classes: tuple[str, ...]) -> None:
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*_CSV_REQUIRED, *(column for _, column in optional)])
-        for box, empty in zip(boxes, is_empty_moment(boxes), strict=True):
-            if empty:
+        for box, time_alone in zip(boxes, _says_time_alone(boxes), strict=True):
+            if time_alone:
                 writer.writerow([int(box["t"]), *[""] * (len(_CSV_REQUIRED) + len(optional) - 1)])
                 continue
             # Nine significant digits give every float32 back.
@@ -412,8 +418,8 @@ def _image_time(path: Path, image: dict[str, Any], where: str, unit: TimeUnit) -
 def _write_coco(path: Path, boxes: np.ndarray, classes: tuple[str, ...], sensor: SensorSize | None) -> None:
     times, image_index = np.unique(boxes["t"], return_inverse=True)
     size = sensor.model_dump() if sensor is not None else {}
-    found = ~is_empty_moment(boxes)
-    boxes, image_index = boxes[found], image_index[found]
+    annotated = ~_says_time_alone(boxes)
+    boxes, image_index = boxes[annotated], image_index[annotated]
     ids = {_class_name(path, int(class_id), classes): int(class_id) for class_id in np.unique(boxes["class_id"])}
     ids |= {name: class_id for class_id, name in enumerate(classes)}
     annotations = []

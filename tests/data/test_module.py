@@ -145,6 +145,26 @@ def test_ignored_boxes_are_targets_too(tmp_path, config):
     assert batch.targets[-1, :, :, 0].unique().tolist() == [1024]
 
 
+def test_a_frame_found_empty_is_labelled_background(tmp_path, config):
+    from leod.labels.files import write_labels
+
+    write_sequence(tmp_path / "one", 0, 12, [5, 8])
+    write_labels(tmp_path / "one", boxes_of([5]), np.array([0, 2]))
+    sequences = [Sequence(tmp_path / "one", config)]
+    augmentation = AugmentationConfig(**(PLAIN.model_dump() | {"random_zoom": {"probability": 1, "zoom_in_weight": 1}}))
+    data = TrainingData(sequences, None, training(sampling="random", augmentation=augmentation), config, seed=0)
+    seen = set()
+    for step in range(8):
+        batch = data[step]
+        for slot, frame in enumerate(batch.frame_indices[-1].tolist()):
+            rows = int((batch.targets[-1, slot, :, 3] > 0).sum())
+            seen.add((frame, bool(batch.labelled[-1, slot]), rows > 0))
+    assert (8, True, False) in seen
+    assert (5, True, True) in seen
+    # Zoomed out of the picture: not labelled, as published. Never "labelled, but empty".
+    assert (5, True, False) not in seen
+
+
 def test_boxes_stay_inside_the_frame_under_all_augmentation(sequences, config):
     augmentation = AugmentationConfig(
         rotation=0.5, random_zoom=ZoomConfig(probability=1, zoom_in_weight=1), stream_zoom=ZoomConfig(probability=1)

@@ -24,6 +24,8 @@ from leod.evaluation.labelled_frames import (
     gather_labelled_frames,
     share_of_rank,
 )
+from leod.events.representations import representation_name
+from leod.labels.files import label_file, timestamps_file, write_labels
 
 DETECTION = DetectionConfig(confidence_threshold=0.1, batch_size=2, sequence_length=4)
 LENGTHS = {"a": 7, "b": 12, "c": 3, "d": 9}
@@ -163,3 +165,35 @@ def test_two_processes_find_the_metrics_of_one(noisy_folder, unused_tcp_port):
     for result in both:
         assert result["counts"] == expected["counts"]
         assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)
+
+
+def test_the_start_of_a_sequence_is_skipped_on_any_clock(tmp_path):
+    detector = random_detector()
+    results = {}
+    for name, offset in (("zero", 0), ("epoch", 1_600_000_000_000_000)):
+        folder = tmp_path / name
+        write_tiny_sequence(folder, random_frames(0, 20), [2, 9, 12, 19])
+        representation = representation_name(CONFIG.representation, CONFIG.window_us)
+        times = timestamps_file(folder, representation)
+        np.save(times, np.load(times) + offset)
+        with np.load(label_file(folder)) as file:
+            arrays = dict(file)
+        arrays["labels"]["t"] += offset
+        np.savez(label_file(folder), **arrays)
+        frames = detect_labelled_frames(detector, [Sequence(folder, CONFIG)], CONFIG, DETECTION)
+        results[name] = {
+            start: evaluate_labelled_frames(frames, CONFIG, EvaluationFilterConfig(skip_us=500_000, skip_from=start))
+            for start in ("first_event", "clock_zero")
+        }
+    # Frame 9 ends after 0.5 s, which is still left out.
+    assert results["zero"]["first_event"]["counts"]["images"] == 2
+    assert results["zero"]["first_event"] == results["epoch"]["first_event"] == results["zero"]["clock_zero"]
+    assert results["epoch"]["clock_zero"]["counts"]["images"] == 4
+
+
+def test_frames_found_empty_do_not_count(tmp_path):
+    write_tiny_sequence(tmp_path / "a", random_frames(0, 8), [2, 5])
+    rows = np.load(label_file(tmp_path / "a"))["labels"][:1]
+    write_labels(tmp_path / "a", rows, [0, 1])
+    (found,) = detect_labelled_frames(random_detector(), [Sequence(tmp_path / "a", CONFIG)], CONFIG, DETECTION)
+    assert len(found.ground_truth) == len(found.detections) == 1

@@ -206,3 +206,34 @@ def test_wrong_input_is_refused():
 def test_nothing_is_printed(capfd):
     evaluate([entry(box())], [entry(box())])
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("offset", [0, 1_600_000_000_000_000])
+def test_any_clock_gives_the_same_figures(offset):
+    ground_truth, detections = random_scene(0, entries=200)
+    for rows in (*ground_truth, *detections):
+        rows["t"] += offset
+    result = evaluate(ground_truth * 50, detections * 50)
+    assert result["counts"]["images"] == 50 * sum(len(rows) > 0 for rows in ground_truth)
+    assert result["metrics"] == evaluate(ground_truth, detections)["metrics"]
+
+
+def test_detections_in_ignored_boxes_are_neither_right_nor_wrong():
+    ignored = box(x=150, y=100, w=80, h=80, class_id=1024)
+    truth, right = box(), box(confidence=0.6)
+    wrong_inside = box(x=160, y=110, w=40, h=40, confidence=0.9)
+    wrong_outside = box(x=5, y=150, w=40, h=40, confidence=0.9)
+    plain = metrics([entry(truth)], [entry(right)])
+    assert metrics([entry(truth, ignored)], [entry(wrong_inside, right)]) == plain
+    assert metrics([entry(truth)], [entry(wrong_inside, right)])["AP"] < plain["AP"]
+    assert metrics([entry(truth, ignored)], [entry(wrong_outside, right)])["AP"] < plain["AP"]
+    # They are no ground truth: a frame of them alone does not count, and a class is not the worse for them.
+    result = evaluate([entry(truth), entry(ignored)], [entry(right), entry(wrong_outside)])
+    assert result["counts"] == {"entries": 2, "images": 1, "ground_truth": 1, "detections": 1}
+    assert result["per_class"]["car"]["prophesee"] == pytest.approx(plain)
+    assert evaluate([entry(truth, ignored)], [entry(wrong_inside, right)])["per_class"]["car"]["prophesee"] == plain
+
+
+def test_an_object_inside_an_ignored_box_is_found_all_the_same():
+    ignored = box(x=40, y=40, w=80, h=80, class_id=1024)
+    assert metrics([entry(box(), ignored)], [entry(box(confidence=0.6))])["AP"] == pytest.approx(1.0)

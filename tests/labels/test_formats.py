@@ -61,6 +61,18 @@ def test_round_trip(suffix, boxes):
 
 
 @pytest.mark.parametrize("suffix", BOX_FILE_SUFFIXES)
+def test_moments_found_empty_come_back(suffix, tmp_path):
+    boxes = np.array([(100, 1, 2, 3, 4, 1, 7, 1), (200, 0, 0, 0, 0, IGNORED_CLASS_ID, 0, 1)], RECORDING_BOX_DTYPE)
+    path = tmp_path / f"boxes{suffix}"
+    write_boxes(path, boxes, CLASSES)
+    np.testing.assert_array_equal(read_boxes(path, CLASSES), boxes)
+    if suffix == ".csv":
+        assert path.read_text().splitlines()[-1].strip(",") == "200"
+    if suffix == ".json":
+        assert len(json.loads(path.read_text())["annotations"]) == 1
+
+
+@pytest.mark.parametrize("suffix", BOX_FILE_SUFFIXES)
 def test_detections_carry_both_scores(suffix, tmp_path):
     detections = np.array([(100, 1, 2, 3, 4, 1, 0.25, 0.75)], LABEL_DTYPE)
     path = tmp_path / f"detections{suffix}"

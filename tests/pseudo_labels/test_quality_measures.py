@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leod.labels.dtypes import LABEL_DTYPE
-from leod.pseudo_labels.quality import QualityTally, ScoreRelation, overlaps
+from leod.pseudo_labels.quality import QualityTally, ScoreRelation, overlaps, undecided
 
 CLASSES = ("car", "pedestrian")
 
@@ -76,3 +76,15 @@ def test_a_score_of_one_is_in_the_last_bin():
     relation = ScoreRelation(CLASSES)
     relation.add(*boxes((0, 0, 0, 10, 10, 0)), *boxes((0, 0, 0, 10, 10, 0, 1.0)))
     assert relation.summary()["car"]["class_confidence"]["count"][-1] == 1
+
+
+def test_boxes_in_ignored_regions_are_neither_right_nor_wrong():
+    truth = boxes((0, 0, 0, 20, 20, 1024), (0, 4, 4, 6, 6, 0), (1, 0, 0, 20, 20, 1024))
+    found = boxes(
+        (0, 12, 12, 6, 6, 0),  # inside the ignored box, on nothing
+        (0, 5, 5, 6, 6, 0),  # inside it, on an object
+        (0, 15, 0, 10, 10, 1),  # half of it inside
+        (0, 16, 0, 10, 10, 1),  # less than half
+        (2, 5, 5, 6, 6, 0),  # another frame
+    )
+    assert undecided(*truth, *found).tolist() == [True, False, True, False, False]

@@ -109,6 +109,14 @@ def test_pseudo_labels_are_no_ground_truth(checkpoint, tmp_path):
         evaluate(checkpoint, tmp_path / "data", tmp_path / "out.json", settings(), hardware=CPU)
 
 
+def test_ignored_ground_truth_is_welcome(checkpoint, tmp_path):
+    write_tiny_sequence(
+        tmp_path / "data" / "test" / "a", random_frames(0, 12), [11], [(4, 4, 12, 12, 0), (20, 4, 12, 12, 1024)]
+    )
+    evaluate(checkpoint, tmp_path / "data", tmp_path / "out.json", settings(), hardware=CPU)
+    assert json.loads((tmp_path / "out.json").read_text())["counts"]["ground_truth"] == 1
+
+
 def test_an_unknown_variant(checkpoint, dataset, tmp_path):
     with pytest.raises(ConfigError, match="plain, tta, time_reversed"):
         evaluate(checkpoint, dataset, tmp_path / "out.json", settings(), variant="upside_down", hardware=CPU)

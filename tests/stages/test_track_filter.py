@@ -26,7 +26,7 @@ from leod.data.sequence import Sequence
 from leod.errors import ConfigError, DataError, LockedError
 from leod.files import locked
 from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
-from leod.labels.files import label_file, read_labels
+from leod.labels.files import label_file, read_labels, write_labelled_frames, write_labels
 from leod.pseudo_labels import writer
 from leod.pseudo_labels.predictions import write_predictions
 from leod.pseudo_labels.writer import read_frame_boxes
@@ -95,6 +95,44 @@ def test_kept_ground_truth_is_untouched_and_alone_in_its_frame(study):
         kept_frames = [SEQUENCES[name][1][k] for k in kept]
         assert set(found.frame_indices[truth]) == set(kept_frames)
         assert not np.isin(found.frame_indices[~truth], kept_frames).any()
+
+
+def with_kept_empty_and_ignored(study):
+    """Frame 13 of sequence a is known to be empty, and frame 4 has an ignored box between its others; both are kept."""
+    folder = study["sequences"] / "train" / "a"
+    rows = np.load(label_file(folder))["labels"]
+    ignored = rows[:1].copy()
+    ignored["class_id"], ignored["x"] = IGNORED_CLASS_ID, 60
+    moved = np.concatenate([ignored, rows[:1], ignored, rows[1:3], rows[3:4]])
+    moved["t"] = [250_001] * 3 + [500_001] * 2 + [750_001]
+    write_labels(folder, np.concatenate([moved, rows[4:6]]), [0, 3, 5, 5, 6])
+    write_labelled_frames(folder, REPRESENTATION, [4, 9, 13, 14, 19])
+    write_kept(study["labels"], KEPT | {"a": (0, 2)})
+    found = predictions_of("a", forbidden=(4, 13))
+    write_predictions(study["predictions"][1], [predictions_of("c"), found], (HEIGHT, WIDTH), {"stage": "generate"})
+
+
+def test_frames_found_empty_stay_empty_and_ignored_ground_truth_is_in_no_track(study, tmp_path):
+    with_kept_empty_and_ignored(study)
+    track_filter(**study)
+    labels = read_labels(study["output"] / "train" / "a")
+    sequence = Sequence(study["output"] / "train" / "a", sequence_config())
+    frames = sequence.labelled_frames.tolist()
+    # 13 is a gap of the car's long track; nothing is painted into it.
+    assert labels.counts[frames.index(13)] == 0
+    assert labels.counts[frames.index(4)] == 3
+    original = read_labels(study["sequences"] / "train" / "a")
+    assert labels.frame(frames.index(4)).tobytes() == original.frame(0).tobytes()
+    found = boxes_of(study["output"], "a")
+    painted = found.boxes[(found.boxes["t"] == 0) & (found.boxes["objectness"] == 0)]
+    assert not ((painted["x"] > 55) & (painted["y"] == 20)).any()
+    account = next(entry for entry in json.loads(study["manifest"].read_text())["sequences"] if entry["name"] == "a")
+    assert account["labelled_frames"] == 2
+    # Filtering that set again keeps it so.
+    refilter_dataset(study["output"], tmp_path / "again", track_filter_settings())
+    again = read_labels(tmp_path / "again" / "train" / "a")
+    assert again.counts.tolist() == labels.counts.tolist()
+    assert again.labels.tobytes() == labels.labels.tobytes()
 
 
 def test_flickering_boxes_are_ignored_and_gaps_inpainted(study):
