@@ -68,6 +68,12 @@ HardwareOption = Annotated[
     str | None,
     typer.Option("--hardware", help="How to use the machine: a YAML/JSON file or JSON text; default: the study's."),
 ]
+PlausibilityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--plausibility", help="What to refuse and warn about: a YAML/JSON file or JSON text; default: the study's."
+    ),
+]
 SequencesOption = Annotated[Path, typer.Option("--sequences", help="Folder of the preprocessed data set.")]
 LabelsOption = Annotated[Path, typer.Option("--labels", help="labels.json: which labelled frames are kept.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A detector: model.ckpt.")]
@@ -132,6 +138,13 @@ def _hardware(
     return chosen.model_copy(update={key: value for key, value in told.items() if value is not None})
 
 
+def _plausibility(text: str | None, study: Path | None, overrides: list[str] | None) -> PlausibilityConfig:
+    """What is refused or warned about: as told, else as the study's data set says, else the defaults."""
+    if text is not None:
+        return load_settings(PlausibilityConfig, text)
+    return PlausibilityConfig() if study is None else load_study(study, overrides or ()).dataset.plausibility
+
+
 @app.callback(invoke_without_command=True)
 def _main_options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -185,12 +198,14 @@ def preprocess(
     shard: ShardOption = 0,
     shards: ShardsOption = 1,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Recordings at a time.")] = 1,
+    plausibility: PlausibilityOption = None,
 ) -> None:
     """Turn recordings into sequences: event representations of 50 ms windows, with labels."""
     from leod.stages.preprocess import preprocess as run
 
     chosen = _settings(PreprocessSettings, settings, study, overrides, PreprocessSettings.from_study)
-    run(recordings, output, split, manifest, chosen, shard=shard, shards=shards, processes=processes)
+    limits = _plausibility(plausibility, study, overrides)
+    run(recordings, output, split, manifest, chosen, shard=shard, shards=shards, processes=processes, limits=limits)
 
 
 @app.command("subsample-labels", rich_help_panel=STAGES)
@@ -421,7 +436,7 @@ def check_dataset(
     from leod.files import write_json
     from leod.stages.check_dataset import check_dataset as run
 
-    limits = PlausibilityConfig() if study is None else load_study(study, overrides or ()).dataset.plausibility
+    limits = _plausibility(None, study, overrides)
     report = run(folder, _sequence_config(settings, study, overrides), deep=deep, split=split, limits=limits)
     typer.echo(report.render())
     if not report.sound:

@@ -21,6 +21,27 @@ rule write_hardware:
         "../workflow/scripts/write_json.py"
 
 
+# Nor are the limits of what is refused and warned about parameters of the sequences.
+rule write_plausibility:
+    output:
+        limits=f"{RESULTS}/plausibility.json",
+    log:
+        f"{LOGS}/write_plausibility.log",
+    benchmark:
+        f"{BENCHMARKS}/write_plausibility.tsv"
+    conda:
+        "../envs/leod.yaml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        content=DATASET.plausibility.model_dump(mode="json"),
+    message:
+        "Noting what is implausible"
+    script:
+        "../workflow/scripts/write_json.py"
+
+
 if DATASET.simulate is not None:
 
     rule simulate:
@@ -53,6 +74,7 @@ if DATASET.recordings:
     rule preprocess:
         input:
             recordings_of,
+            limits=ancient(rules.write_plausibility.output.limits),
         output:
             manifest=f"{MANIFESTS}/{{split}}-{{shard}}.json",
         log:
@@ -76,7 +98,7 @@ if DATASET.recordings:
             logged(
                 "leod preprocess --recordings {params.recordings:q} --output {params.sequences:q} --split {wildcards.split}"
                 " --manifest {output.manifest:q} --shard {wildcards.shard} --shards {params.shards} --processes {threads}"
-                " --settings {params.settings:q}"
+                " --plausibility {input.limits:q} --settings {params.settings:q}"
             )
 
 else:

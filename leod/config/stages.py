@@ -17,7 +17,6 @@ from leod.config.schema import (
     LabelTimesConfig,
     ModelConfig,
     NonNegativeInt,
-    PlausibilityConfig,
     PositiveFraction,
     PositiveInt,
     PseudoLabelConfig,
@@ -74,7 +73,6 @@ class PreprocessSettings(Settings):
     unlabelled_recordings: bool
     skip_recordings: tuple[str, ...]
     ignore_files: tuple[str, ...]
-    plausibility: PlausibilityConfig
 
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:

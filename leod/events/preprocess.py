@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from leod.config.schema import BoxFilterConfig, BoxTimesConfig
+from leod.config.schema import BoxFilterConfig, BoxTimesConfig, PlausibilityConfig
 from leod.config.stages import PreprocessSettings
 from leod.errors import DataError
 from leod.events.chunk import EventChunk, Recording
@@ -324,7 +324,12 @@ def label_frames(
 
 
 def write_sequence(
-    folder: Path, files: RecordingFiles, settings: PreprocessSettings, split: str, threads: int = 1
+    folder: Path,
+    files: RecordingFiles,
+    settings: PreprocessSettings,
+    split: str,
+    threads: int = 1,
+    limits: PlausibilityConfig = PlausibilityConfig(),  # noqa: B008  (immutable)
 ) -> RecordingFacts:
     """Write one sequence into ``folder``, in RVT's layout.
 
@@ -337,6 +342,7 @@ def write_sequence(
         settings: What is computed.
         split: The split that the recording belongs to.
         threads: Threads that count and compress.
+        limits: What cannot be right.
 
     Returns:
         What was counted.
@@ -353,16 +359,16 @@ def write_sequence(
         raise NothingLeftError("no box is left after filtering")
     with open_recording(files.events, settings.sensor, settings.recording_times.of(files.name)) as recording:
         events = CountedEvents(recording)
-        _check_clock(files, settings, events.first_us)
+        _check_clock(files, settings, events.first_us, limits)
         frames = None
         if labels is not None:
             frames = label_frames(labels, settings.box_times.of(files.name), settings, events.first_us)
             if frames is None and not unlabelled_is_of_use:
                 _refuse_without_overlap(labels, events, settings.window_us)
-                raise NothingLeftError(_too_early(labels.facts, settings))
+                raise NothingLeftError(_too_early(labels.facts, settings, limits))
         frames = frames or LabelledFrames.none()
         grid = WindowGrid(frames, settings.window_us, events.first_us, windows.origin, windows.until(split))
-        watch = _Watch(files, settings, labels, events)
+        watch = _Watch(files, settings, labels, events, limits)
         builder = FrameBuilder(settings.representation, recording.height, recording.width, settings.downsample_by_2)
         name = representation_name(settings.representation, settings.window_us)
         frame_file = representations_dir(folder) / name / representation_file_name(settings.downsample_by_2)
@@ -397,9 +403,9 @@ def write_sequence(
     return facts
 
 
-def _too_early(facts: BoxFacts, settings: PreprocessSettings) -> str:
+def _too_early(facts: BoxFacts, settings: PreprocessSettings, limits: PlausibilityConfig) -> str:
     reason = f"no label at or after {settings.label_times.first_us} us is left"
-    limit = settings.plausibility.max_label_rate_hz
+    limit = limits.max_label_rate_hz
     if limit is not None and (facts.rate_hz or 0) > limit:
         reason += (
             f"; label moments follow each other at {facts.rate_hz:g} Hz: is the unit of their times right (box_times)?"
@@ -407,9 +413,11 @@ def _too_early(facts: BoxFacts, settings: PreprocessSettings) -> str:
     return reason
 
 
-def _check_clock(files: RecordingFiles, settings: PreprocessSettings, first_event_us: int) -> None:
+def _check_clock(
+    files: RecordingFiles, settings: PreprocessSettings, first_event_us: int, limits: PlausibilityConfig
+) -> None:
     """The published grid begins at zero: a recording that begins an hour later would begin with an hour of nothing."""
-    limit = settings.plausibility.max_clock_start_us
+    limit = limits.max_clock_start_us
     if settings.windows.origin == "clock_zero" and limit is not None and first_event_us > limit:
         raise DataError(
             files.events,
@@ -451,8 +459,10 @@ class _Watch:
         settings: PreprocessSettings,
         labels: RecordingLabels | None,
         events: CountedEvents,
+        limits: PlausibilityConfig,
     ) -> None:
         self._files, self._settings, self._labels, self._events = files, settings, labels, events
+        self._limits = limits
         self.ends_us: list[int] = []
         self.event_counts: list[int] = []
 
@@ -472,8 +482,6 @@ class _Watch:
             _check_overlap(self._labels, self._events, self._settings.window_us)
 
     def _refuse_if_sparse(self, count: int) -> None:
-        settings = self._settings
-        if problem := sparse_problem(
-            count, len(self.ends_us), settings.window_us, settings.plausibility, "begins with"
-        ):
+        windows, window_us = len(self.ends_us), self._settings.window_us
+        if problem := sparse_problem(count, windows, window_us, self._limits, "begins with"):
             raise DataError(self._files.events, problem)

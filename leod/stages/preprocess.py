@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leod.config.schema import PlausibilityConfig
 from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError, ResourceError
 from leod.events.discovery import RecordingFiles, find_recordings, names_in, overlooked_files
@@ -26,8 +27,8 @@ from leod.provenance import Stopwatch
 logger = logging.getLogger(__name__)
 
 _LOCKS = ".preprocess"
-# They say which recordings take part and what is told about them, not what a sequence looks like.
-_SELECTING_SETTINGS = {"skip_recordings", "unlabelled_recordings", "ignore_files", "plausibility"}
+# They say which recordings take part, not what a sequence looks like.
+_SELECTING_SETTINGS = {"skip_recordings", "unlabelled_recordings", "ignore_files"}
 _TIMES = ("recording_times", "box_times")
 
 
@@ -77,7 +78,12 @@ class _Entry:
 
 
 def _preprocess_one(
-    files: RecordingFiles, sequence: Path, settings: PreprocessSettings, split: str, threads: int
+    files: RecordingFiles,
+    sequence: Path,
+    settings: PreprocessSettings,
+    split: str,
+    threads: int,
+    limits: PlausibilityConfig,
 ) -> _Entry:
     """Make one sequence unless it is there already."""
     stamp = _stamp(files, settings, split)
@@ -91,13 +97,13 @@ def _preprocess_one(
         record = read_json(sequence / STAMP_NAME)
         if record.get("made_from") == stamp:
             facts = RecordingFacts.from_json(record["facts"])
-            _refuse(files, facts, settings)
+            _refuse(files, facts, settings, limits)
             return _Entry(files.name, facts)
         logger.info("%s was made with other settings or from another file: made again", sequence)
     try:
         with atomic_directory(sequence) as folder:
-            facts = write_sequence(folder, files, settings, split, threads)
-            _refuse(files, facts, settings)
+            facts = write_sequence(folder, files, settings, split, threads, limits)
+            _refuse(files, facts, settings, limits)
             write_json(folder / STAMP_NAME, {"made_from": stamp, "facts": facts.to_json()})
     except NothingLeftError as reason:
         if sequence.is_dir():
@@ -106,8 +112,10 @@ def _preprocess_one(
     return _Entry(files.name, facts)
 
 
-def _refuse(files: RecordingFiles, facts: RecordingFacts, settings: PreprocessSettings) -> None:
-    for finding in judge(facts, settings.window_us, settings.plausibility):
+def _refuse(
+    files: RecordingFiles, facts: RecordingFacts, settings: PreprocessSettings, limits: PlausibilityConfig
+) -> None:
+    for finding in judge(facts, settings.window_us, limits):
         if finding.refused:
             raise DataError(files.events, finding.text)
 
@@ -156,7 +164,9 @@ def _check_foreign(folder: Path, recordings: list[RecordingFiles], skipped: tupl
         )
 
 
-def _run(work: list[tuple[RecordingFiles, Path, PreprocessSettings, str, int]], processes: int) -> Iterator[_Entry]:
+def _run(
+    work: list[tuple[RecordingFiles, Path, PreprocessSettings, str, int, PlausibilityConfig]], processes: int
+) -> Iterator[_Entry]:
     if processes == 1 or len(work) < 2:
         for arguments in work:
             yield _preprocess_one(*arguments)
@@ -186,6 +196,7 @@ def preprocess(
     shard: int = 0,
     shards: int = 1,
     processes: int = 1,
+    limits: PlausibilityConfig = PlausibilityConfig(),  # noqa: B008  (immutable)
 ) -> None:
     """Turn the recordings of one split into sequences: event representations of windows, with labels.
 
@@ -201,9 +212,13 @@ def preprocess(
         shard: Which part of the recordings, from 0.
         shards: Number of parts: the recordings sorted by name, every ``shards``-th.
         processes: Recordings that are read at the same time.
+        limits: What is refused because it cannot be right, and what is warned about. Other limits make no other
+            sequences.
 
     Raises:
-        DataError: Recordings or boxes are missing or damaged, or ``output`` holds foreign folders.
+        ConfigError: The arguments are out of range, or name recordings that do not exist.
+        DataError: Recordings or boxes are missing or damaged, contradict each other or cannot be right, a recording is
+            in two splits, or ``output`` holds foreign folders.
         LockedError: The same shard is already running.
         ResourceError: The disk is full or memory ran out.
     """
@@ -219,7 +234,7 @@ def preprocess(
     overlooked = overlooked_files(recordings / split, settings.ignore_files)
     names = {name: names_in(recordings / name, settings.skip_recordings, settings.ignore_files) for name in SPLITS}
     twice = {files.name: other for files in found for other in SPLITS if other != split and files.name in names[other]}
-    if twice and settings.plausibility.recording_in_two_splits == "refuse":
+    if twice and limits.recording_in_two_splits == "refuse":
         name, other = next(iter(twice.items()))
         raise DataError(
             recordings / split,
@@ -242,18 +257,16 @@ def preprocess(
         if shard == 0:
             _check_foreign(folder, found, settings.skip_recordings)
         threads = max(_available_cpus() // processes, 1)
-        work = [(files, folder / files.name, settings, split, threads) for files in chosen]
+        work = [(files, folder / files.name, settings, split, threads, limits) for files in chosen]
         entries = list(progress(_run(work, processes), f"preprocessing {split}", total=len(work), unit="recording"))
         entries.sort(key=lambda entry: entry.name)
         removed = [entry for entry in entries if entry.facts is None]
         for entry in removed:
             logger.warning("%s/%s makes no sequence: %s", split, entry.name, entry.removed)
         facts = {entry.name: entry.facts for entry in entries if entry.facts is not None}
-        findings = findings_of(
-            facts, settings.window_us, settings.classes if shards == 1 else (), settings.plausibility
-        )
+        findings = findings_of(facts, settings.window_us, settings.classes if shards == 1 else (), limits)
         for name, twin in _in_two_splits(recordings, output, split, facts):
-            if settings.plausibility.recording_in_two_splits == "refuse":
+            if limits.recording_in_two_splits == "refuse":
                 raise DataError(
                     recordings / split / name,
                     f"begins with the same events as {twin.parent.name}/{twin.name}: a recording is in two splits, so "

@@ -68,9 +68,10 @@ class Folder:
             "classes": ("car", "pedestrian"),
             "label_filter": BoxFilterConfig(min_side=4),
         }
-        settings = PreprocessSettings.from_dataset(DatasetConfig(**(values | changes)))
+        dataset = DatasetConfig(**(values | changes))
+        settings = PreprocessSettings.from_dataset(dataset)
         manifest = self.root / f"{split}.json"
-        preprocess(self.recordings, self.sequences, split, manifest, settings)
+        preprocess(self.recordings, self.sequences, split, manifest, settings, limits=dataset.plausibility)
         return json.loads(manifest.read_text())
 
     def frames(self, name="drive", split="train"):

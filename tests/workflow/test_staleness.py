@@ -64,6 +64,11 @@ CASES = {
             "write_report": 1,
         },
     ),
+    "limits of plausibility leave sequences alone": (
+        "dataset.plausibility",
+        {"max_cut_boxes": 0.1},
+        {"write_report": 1},
+    ),
     "use of the machine": ("hardware.num_workers", 0, {}),
 }
 
@@ -77,7 +82,8 @@ def test_changed_setting_reruns_only_what_uses_it(finished: Checkout, case: str)
     key, value, expected = CASES[case]
     set_value(finished.study, key, value)
     jobs = finished.pending()
-    jobs.pop("write_hardware", None)
+    for written_but_old in ("write_hardware", "write_plausibility"):
+        jobs.pop(written_but_old, None)
     assert jobs == expected
 
 
