@@ -433,9 +433,11 @@ def check_dataset(
 ) -> None:
     """Inspect a data set: what it holds, and what is wrong with it, file by file."""
     from leod.errors import DataError
-    from leod.files import write_json
+    from leod.files import check_writable, write_json
     from leod.stages.check_dataset import check_dataset as run
 
+    if output is not None:
+        check_writable(output)
     limits = _plausibility(None, study, overrides)
     report = run(folder, _sequence_config(settings, study, overrides), deep=deep, split=split, limits=limits)
     typer.echo(report.render())

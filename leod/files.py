@@ -20,7 +20,7 @@ from typing import Any
 
 import filelock
 
-from leod.errors import DataError, LockedError, ResourceError
+from leod.errors import ConfigError, DataError, LockedError, ResourceError
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,6 +97,32 @@ def atomic_directory(path: Path) -> Iterator[Path]:
                 temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written at ``path``, before the work whose result it takes. Nothing is left behind.
+
+    Folders that do not exist yet are fine, since writing makes them.
+
+    Raises:
+        ConfigError: ``path`` is a folder, or lies below something that is none.
+        ResourceError: The folder is not writable, or the disk is full.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; expected the name of a file to write. Add a file name to it.")
+        folder = path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise ConfigError(f"{path}: cannot be written, since {folder} is not a folder. Give another place.")
+        # An attempt, since only it knows of file systems that are read-only, and of root's rights.
+        probe = _temporary_name(folder / path.name)
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, of: Collection[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from leod.config.stages import (
 )
 from leod.errors import LeodError
 from leod.gpus import visible_gpus
+from leod.manifests import describe_names, lost_recordings, lost_sequences
 
 
 def nulls(value):
@@ -114,6 +115,11 @@ def published_weights() -> list[str]:
     return [str(STUDY.pretrain.from_checkpoint)] if STUDY.pretrain.from_checkpoint else []
 
 
+def pretraining_sequences() -> list[str]:
+    """What pretraining reads, unless it takes published weights."""
+    return [] if STUDY.pretrain.from_checkpoint else sequence_manifests("train", "val")
+
+
 def previous_detector(wildcards) -> list[str]:
     """Self-training starts from scratch unless the study says otherwise: only then it depends on the weights."""
     return [previous_model(wildcards)] if STUDY.self_train.initial_weights == "previous" else []
@@ -152,8 +158,30 @@ def sequence_manifests(*splits) -> list[str]:
     return [f"{MANIFESTS}/{split}-{shard}.json" for split in splits for shard in range(shards)]
 
 
+def make_again(manifest: str, lost: list[str]) -> None:
+    """Have the job of a manifest run, if something that it lists is gone; the job remakes only what is missing.
+
+    Called by the input functions of its rule, so it concerns no manifest that nothing asks for. Snakemake has no other
+    reason to run a job whose outputs and inputs are all there: a parameter or an input that tells what is missing would
+    have changed again after the repair, and the job would run twice. What is added here is what `--forcerun` fills.
+    """
+    if lost and workflow.is_main_process and manifest not in workflow.dag.forcefiles:
+        shown = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
+        logger.warning(f"{len(lost)} of the files or folders listed in {manifest} are gone and made again: {shown}")
+        workflow.dag.forcefiles.add(manifest)
+
+
+def simulated_before(wildcards) -> list[str]:
+    """No input: simulated recordings come from nothing. Deleted ones are noticed."""
+    manifest = rules.simulate.output.manifest
+    make_again(manifest, lost_recordings(manifest, DATASET.recordings))
+    return []
+
+
 def recordings_of(wildcards) -> list[str]:
-    """The recordings of a split: a new or changed one makes preprocessing run again."""
+    """The recordings of a split: a new or changed one makes preprocessing run again, as does a deleted sequence."""
+    manifest = f"{MANIFESTS}/{wildcards.split}-{wildcards.shard}.json"
+    make_again(manifest, lost_sequences(manifest, DATASET.sequences))
     if DATASET.simulate is not None:
         return [rules.simulate.output.manifest]
     folder = Path(DATASET.recordings) / wildcards.split
@@ -237,8 +265,8 @@ def report_figures() -> dict:
 
 
 def report_inputs() -> list[str]:
-    """Results that the report shows. The data sets themselves are not among them, their manifests are."""
-    keys = ("labels", "model", "curves", "record", "metrics", "manifest", "quality", "thresholds")
+    """Results that the report shows."""
+    keys = ("labels", "model", "curves", "record", "metrics", "dataset", "manifest", "quality", "thresholds")
     return sorted({run[key] for run in report_plan()["runs"] for key in keys if run[key]})
 
 

@@ -45,6 +45,8 @@ rule write_plausibility:
 if DATASET.simulate is not None:
 
     rule simulate:
+        input:
+            simulated_before,
         output:
             manifest=f"{DATASET.recordings}/manifest.json",
         log:
@@ -117,6 +119,8 @@ else:
             runtime=120,
         params:
             sequences=DATASET.sequences,
+            # They come from elsewhere: a sequence that was added or deleted makes the check run again.
+            names=lambda wildcards: describe_names(DATASET.sequences / wildcards.split),
             settings=settings(DATASET.sequence_config()),
         message:
             "Checking the {wildcards.split} sequences"

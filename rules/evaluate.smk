@@ -1,7 +1,7 @@
 # Metrics of every detector.
 rule evaluate:
     input:
-        sequence_manifests(STUDY.evaluate.split),
+        lambda wildcards: sequence_manifests(wildcards.split),
         model=f"{ROUND}/model.ckpt",
         hardware=ancient(rules.write_hardware.output.hardware),
     output:

@@ -77,6 +77,9 @@ rule generate_pseudo_labels:
 
 rule track_filter:
     input:
+        sequence_manifests("train"),
+        # Only linked: what is in them makes no difference.
+        ancient(sequence_manifests("val", "test")),
         predictions=expand(rules.generate_pseudo_labels.output.predictions, shard=SHARDS, allow_missing=True),
         labels=rules.subsample_labels.output.labels,
     output:
@@ -107,6 +110,7 @@ rule track_filter:
 
 rule validate_quality:
     input:
+        sequence_manifests("train"),
         predictions=rules.track_filter.input.predictions,
         labels=rules.subsample_labels.output.labels,
         dataset=rules.track_filter.output.dataset,

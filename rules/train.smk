@@ -1,7 +1,7 @@
 # Detectors: pretraining (round 0) and self-training (round 1, 2, …).
 rule pretrain:
     input:
-        sequence_manifests("train", "val"),
+        pretraining_sequences(),
         weights=published_weights(),
         labels=rules.subsample_labels.output.labels,
         hardware=ancient(rules.write_hardware.output.hardware),
@@ -42,7 +42,9 @@ rule pretrain:
 
 rule self_train:
     input:
+        # The train split's events, which the pseudo-labelled data set links to, and the original val split.
         sequence_manifests("train", "val"),
+        dataset=f"{ROUND}/dataset",
         manifest=f"{ROUND}/dataset.json",
         previous=previous_detector,
         hardware=ancient(rules.write_hardware.output.hardware),
@@ -70,7 +72,6 @@ rule self_train:
         time_limit_min=0,
         launcher="",
     params:
-        dataset=lambda wildcards, input: Path(input.manifest).with_suffix(""),
         sequences=DATASET.sequences,
         folder=subpath(output.model, parent=True),
         previous=lambda wildcards, input: " ".join(f"--previous {shlex.quote(file)}" for file in input.previous),
@@ -80,7 +81,7 @@ rule self_train:
         "Self-training {wildcards.experiment}, round {wildcards.round}"
     shell:
         logged(
-            "{resources.launcher} leod self-train --dataset {params.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
+            "{resources.launcher} leod self-train --dataset {input.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
             " {params.previous} --seed {params.seed} --threads {threads} --hardware {input.hardware:q}"
             " --on-terminate {resources.on_terminate} --time-limit {resources.time_limit_min}"
             " --settings {params.settings:q}"

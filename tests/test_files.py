@@ -11,8 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from leod.errors import DataError, LockedError, ResourceError
-from leod.files import TEMPORARY_PREFIX, atomic_directory, atomic_file, locked, read_json, remove_leftovers, write_json
+from leod.errors import ConfigError, DataError, LockedError, ResourceError
+from leod.files import (
+    TEMPORARY_PREFIX,
+    atomic_directory,
+    atomic_file,
+    check_writable,
+    locked,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
@@ -109,3 +118,25 @@ def test_nan_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / "a.json", {"AP": float("nan")})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_writable_place_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text("old")
+    check_writable(tmp_path / "old.csv")
+    check_writable(tmp_path / "folders" / "to" / "make" / "new.csv")
+    assert os.listdir(tmp_path) == ["old.csv"]
+    assert (tmp_path / "old.csv").read_text() == "old"
+
+
+def test_folders_and_places_below_files_take_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a folder; expected the name of a file"):
+        check_writable(tmp_path)
+    with pytest.raises(ConfigError, match="file is not a folder"):
+        check_writable(tmp_path / "file" / "deeper" / "boxes.csv")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="a folder in which not even root may write")
+def test_place_without_permission_is_a_clear_error() -> None:
+    with pytest.raises(ResourceError, match="cannot write here"):
+        check_writable(Path("/sys/kernel/boxes.csv"))

@@ -13,7 +13,7 @@ from leod.config.schema import HardwareConfig
 from leod.config.stages import ChooseThresholdsSettings
 from leod.data.sequence import Sequence, open_split
 from leod.errors import DataError
-from leod.files import write_json
+from leod.files import check_writable, write_json
 from leod.inference.devices import prepare_for_inference
 from leod.inference.merge import ViewCollector
 from leod.inference.runner import detect_sequences
@@ -53,11 +53,13 @@ def choose_thresholds(
         hardware: How the machine is used.
 
     Raises:
+        ConfigError: ``output`` cannot be a file.
         CheckpointError: The checkpoint is damaged or belongs to another model or data set.
         DataError: The validation split is missing, damaged, without labels, or holds pseudo-labels.
         ResourceError: Out of memory or disk.
     """
     stopwatch = Stopwatch()
+    check_writable(output)
     detector = load_detector(checkpoint, settings.model, settings.sequence)
     labelled = [s for s in open_split(sequences, SPLIT, settings.sequence) if len(s.labelled_frames)]
     if not labelled:

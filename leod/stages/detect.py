@@ -19,6 +19,7 @@ from leod.events.chunk import Recording
 from leod.events.preprocess import read_adjoining_windows
 from leod.events.recording import open_recording
 from leod.events.representations import FrameBuilder
+from leod.files import check_writable
 from leod.inference.devices import autocast, memory_errors, prepare_for_inference
 from leod.labels.boxes import clamp, from_detection_rows, remove_flat
 from leod.labels.dtypes import LABEL_DTYPE
@@ -113,12 +114,15 @@ def detect(
         hardware: Where the detector runs.
 
     Raises:
-        ConfigError: An option is out of range.
+        ConfigError: An option is out of range, or a file to write is a folder.
         DataError: The recording is missing, damaged or holds no events.
         CheckpointError: The detector is missing or damaged.
-        ResourceError: Disk or memory is full.
+        ResourceError: Disk or memory is full, or a place is not writable.
     """
     _check_options(video, boxes, confidence_threshold, nms_threshold, speed, theme, scale)
+    for output in (video, boxes):
+        if output is not None:
+            check_writable(output)
     detector = prepare_for_inference(load_detector(checkpoint), hardware)
     config = detector.sequence
     detection = DetectionConfig(confidence_threshold=confidence_threshold, nms_threshold=nms_threshold)

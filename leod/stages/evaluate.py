@@ -12,7 +12,7 @@ from leod.config.stages import EvaluateSettings
 from leod.data.sequence import Sequence, open_split
 from leod.errors import ConfigError, DataError
 from leod.evaluation.labelled_frames import Variant, detect_labelled_frames, evaluate_labelled_frames
-from leod.files import write_json
+from leod.files import check_writable, write_json
 from leod.inference.devices import prepare_for_inference
 from leod.labels.boxes import is_ground_truth
 from leod.models.checkpoint import load_detector
@@ -43,7 +43,7 @@ def evaluate(
         hardware: Where to run; does not change the result beyond rounding.
 
     Raises:
-        ConfigError: Unknown variant, or a GPU that is not there.
+        ConfigError: Unknown variant, a GPU that is not there, or ``output`` cannot be a file.
         CheckpointError: The checkpoint is missing, damaged, or belongs to another model or data set.
         DataError: The split is missing, damaged, without labels, or holds pseudo-labels.
         ResourceError: Out of memory or disk.
@@ -51,6 +51,7 @@ def evaluate(
     stopwatch = Stopwatch()
     if variant not in get_args(Variant):
         raise ConfigError(f"unknown evaluation variant {variant!r}; possible are {', '.join(get_args(Variant))}")
+    check_writable(output)
     detector = load_detector(checkpoint, settings.model, settings.sequence)
     opened = open_split(sequences, split, settings.sequence)
     _check_ground_truth(sequences / split, opened)

@@ -15,7 +15,7 @@ import numpy as np
 from leod.config.schema import SequenceConfig
 from leod.errors import ConfigError, DataError
 from leod.events.representations import representation_name
-from leod.files import atomic_file
+from leod.files import atomic_file, check_writable
 from leod.labels.dtypes import IGNORED_CLASS_ID
 from leod.labels.files import (
     check_class_ids,
@@ -74,7 +74,7 @@ def export_labels(
         Number of boxes.
 
     Raises:
-        ConfigError: ``output`` has another suffix.
+        ConfigError: ``output`` has another suffix, or cannot be a file.
         DataError: A file is missing or damaged, or a class id is unknown.
         ResourceError: The disk is full or not writable.
     """
@@ -82,6 +82,7 @@ def export_labels(
     writers = {".json": _write_coco, ".csv": _write_csv}
     if output.suffix not in writers:
         raise ConfigError(f"{output}: end the name in {' or '.join(writers)}")
+    check_writable(output)
     name = representation_name(config.representation, config.window_us)
     if source.is_dir():
         opened = _SplitReader(list_sequences(source, split), name, len(config.classes))

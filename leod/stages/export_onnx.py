@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from leod.errors import CheckpointError, ConfigError
-from leod.files import atomic_file
+from leod.files import atomic_file, check_writable
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector
 
@@ -61,12 +61,14 @@ def export_onnx(checkpoint: Path, output: Path, opset: int = 18) -> float:
         The largest difference between ONNX Runtime and PyTorch over the sequence, relative to 1 + the value.
 
     Raises:
-        ConfigError: The packages of leod[export] are missing, or ``output`` has another suffix.
+        ConfigError: The packages of leod[export] are missing, or ``output`` has another suffix or cannot be a
+            file.
         CheckpointError: The detector is missing or damaged, or the exported one computes something else.
         ResourceError: The disk is full or not writable.
     """
     if Path(output).suffix != ".onnx":
         raise ConfigError(f"{output}: end the name in .onnx")
+    check_writable(output)
     try:
         import onnx
         import onnxruntime

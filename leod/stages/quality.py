@@ -15,7 +15,7 @@ from leod.config.stages import QualitySettings
 from leod.errors import DataError
 from leod.evaluation.coco import compute_precision, no_detection_metrics
 from leod.events.representations import representation_name
-from leod.files import write_json
+from leod.files import check_writable, write_json
 from leod.labels.boxes import clamp, has_area, is_ignored, is_pseudo_label
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.files import label_file, list_sequences, read_labelled_frames
@@ -56,10 +56,12 @@ def validate_quality(
         settings: Sensor, classes, representation.
 
     Raises:
+        ConfigError: ``output`` cannot be a file.
         DataError: A file is damaged, or data set, predictions and sequences do not belong together.
         ResourceError: The disk is full or not writable.
     """
     stopwatch = Stopwatch()
+    check_writable(output)
     predictions = [Path(path) for path in predictions]
     kept_labels = KeptLabels.read(labels)
     representation = representation_name(settings.sequence.representation, settings.sequence.window_us)

@@ -16,7 +16,7 @@ from leod.config.schema import DatasetConfig, HardwareConfig, Identifier, NonNeg
 from leod.config.stages import ReportSettings
 from leod.errors import ConfigError, DataError
 from leod.events.plausibility import RecordingFacts, describe, findings_of, table
-from leod.files import atomic_file, read_json
+from leod.files import atomic_file, check_writable, read_json
 from leod.labels.boxes import is_ground_truth, is_ignored, is_pseudo_label
 from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels
@@ -101,13 +101,14 @@ def report(
         threads: CPU threads of the detectors that the sample frames are made with; 0 = PyTorch's choice.
 
     Raises:
-        ConfigError: There is no detector.
+        ConfigError: There is no detector, or ``output`` cannot be a file.
         DataError: A file is missing or damaged.
         ResourceError: The disk is full or not writable.
     """
     stopwatch = Stopwatch()
     if not plan.runs:
         raise ConfigError("there is no detector to report on; the study needs at least one experiment")
+    check_writable(output)
     if threads:
         torch.set_num_threads(threads)
     results = _gather(plan, summary, settings)

@@ -14,7 +14,7 @@ from PIL import Image
 from leod.config.schema import DetectionConfig, HardwareConfig, SequenceConfig
 from leod.data.sequence import Sequence
 from leod.errors import ConfigError, DataError
-from leod.files import atomic_directory, atomic_file
+from leod.files import atomic_directory, atomic_file, check_writable
 from leod.inference.devices import prepare_for_inference
 from leod.inference.runner import detect_sequences
 from leod.labels import boxes as box_operations
@@ -105,13 +105,14 @@ def visualize(
         hardware: Where the detector runs.
 
     Raises:
-        ConfigError: An option is out of range.
+        ConfigError: An option is out of range, or ``output`` cannot be a file or folder of that name.
         DataError: A file is missing or damaged, or ``predictions`` does not hold the sequence.
         CheckpointError: The detector does not fit the data set.
         ResourceError: Disk full or not writable.
     """
     output = Path(output)
     _check_options(output, speed, pictures, hold_frames, theme, scale)
+    check_writable(output if output.suffix else output / "picture")
     opened = Sequence(sequence, config)
     layers = [_label_layer(opened, None, hold_frames)]
     if ground_truth is not None:

@@ -176,6 +176,14 @@ def test_options_are_checked_before_any_work(options, message):
         detect(Path("missing.dat"), Path("missing.ckpt"), **options)
 
 
+@pytest.mark.parametrize("option", ["video", "boxes"])
+def test_outputs_are_tried_before_the_detector_is_loaded(tmp_path, option):
+    (tmp_path / "file").touch()
+    name = {"video": "a.mp4", "boxes": "a.csv"}[option]
+    with pytest.raises(ConfigError, match=rf"{name}: cannot be written, since .*file is not a folder"):
+        detect(Path("missing.dat"), Path("missing.ckpt"), **{option: tmp_path / "file" / name})
+
+
 @pytest.mark.parametrize(
     ("name", "sensor", "windows"),
     [("evt3_sample.raw", None, 1), ("sample_ncars.dat", SensorSize(height=100, width=120), 2)],
