@@ -15,8 +15,16 @@ from typing import Annotated, Literal, TypeVar
 import typer
 
 from leod import __version__
-from leod.config.load import load_settings, load_study, study_schema
-from leod.config.schema import HardwareConfig, LabelBudget, SensorSize, SequenceConfig, Settings, StudyConfig
+from leod.config.load import load_settings, load_study, study_schema, validate
+from leod.config.schema import (
+    HardwareConfig,
+    LabelBudget,
+    RecordingTimesConfig,
+    SensorSize,
+    SequenceConfig,
+    Settings,
+    StudyConfig,
+)
 from leod.config.stages import (
     ChooseThresholdsSettings,
     EvaluateSettings,
@@ -552,6 +560,14 @@ def detect(
     ] = None,
     speed: Annotated[float, typer.Option("--speed", help="Recorded seconds per second of video.")] = 1.0,
     theme: Annotated[str, typer.Option("--theme", help="Colours of the video: light or dark.")] = "light",
+    time_unit: Annotated[
+        str | None, typer.Option("--time-unit", help="What the file's times count: s, ms, us or ns; default: us.")
+    ] = None,
+    time_offset_us: Annotated[int, typer.Option("--time-offset-us", help="Added to every time, microseconds.")] = 0,
+    start_us: Annotated[
+        int | None, typer.Option("--start-us", help="Events before this time (after the offset) are left out.")
+    ] = None,
+    end_us: Annotated[int | None, typer.Option("--end-us", help="Events after this time are left out.")] = None,
     hardware: HardwareOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -569,6 +585,11 @@ def detect(
         downsample_by_2=downsample,
         speed=speed,
         theme=theme,
+        times=validate(
+            RecordingTimesConfig,
+            {"unit": time_unit, "offset_us": time_offset_us, "start_us": start_us, "end_us": end_us},
+            "--time-unit, --time-offset-us, --start-us, --end-us",
+        ),
         hardware=_hardware(hardware, threads, None, None),
     )
 

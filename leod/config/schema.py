@@ -36,6 +36,28 @@ class SensorSize(Settings):
     width: PositiveInt
 
 
+class RecordingTimesConfig(Settings):
+    """The clock of recordings and the part of them that is read (see `leod.events.recording`)."""
+
+    unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        default=None,
+        description="what the files' times count, whole or fractional; null = as the format says, microseconds",
+    )
+    offset_us: int = Field(
+        default=0, description="added to every time in microseconds; boxes are on the clock after it"
+    )
+    start_us: NonNegativeInt | None = Field(
+        default=None, description="events before this time, on the clock after the offset, are left out unchecked"
+    )
+    end_us: NonNegativeInt | None = Field(default=None, description="events after this time are left out unchecked")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RecordingTimesConfig:
+        if self.start_us is not None and self.end_us is not None and self.start_us > self.end_us:
+            raise ValueError(f"start_us {self.start_us} must not lie after end_us {self.end_us}")
+        return self
+
+
 class SimulationConfig(Settings):
     """The simulated driving data set (see `leod.events.simulator`)."""
 

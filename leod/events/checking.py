@@ -6,35 +6,53 @@ from pathlib import Path
 
 import numpy as np
 
+from leod.config.schema import RecordingTimesConfig
 from leod.errors import DataError
-from leod.events.chunk import MAXIMUM_GAP_US, MAXIMUM_LATENESS_US, EventChunk, describe_time_jump
+from leod.events.chunk import MAXIMUM_GAP_US, MAXIMUM_LATENESS_US, EventChunk
+from leod.events.times import (
+    describe_negative_time,
+    describe_time_jump,
+    leave_out,
+    limits,
+    new_count,
+    report_left_out,
+    to_microseconds,
+)
 from leod.jit import compiled
 
 _COMPLETE, _BAD_TIME, _BAD_POSITION, _BAD_POLARITY = 0, 1, 2, 3
 
 
 @compiled
-def _check(latest, raw_t, raw_x, raw_y, raw_p, height, width, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
-    """Copy events into the common types and check them; returns (state, index, latest time)."""
+def _check(latest, shift, begin, end, left_out, raw_t, raw_x, raw_y, raw_p, height, width, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
+    """Copy events into the common types and check them.
+
+    Returns (state, index, latest time, events written): the index of the first event that is not sound, or -1.
+    """
+    written = 0
     for i in range(len(t)):
-        time = np.int64(raw_t[i])
+        time = np.int64(raw_t[i]) + shift
+        if time < begin or time > end:
+            leave_out(left_out, time, 1)
+            continue
         if latest < 0:
             if time < 0:
-                return _BAD_TIME, i, latest
+                return _BAD_TIME, i, latest, written
             latest = time
         if time > latest + MAXIMUM_GAP_US or time < latest - MAXIMUM_LATENESS_US:
-            return _BAD_TIME, i, latest
+            return _BAD_TIME, i, latest, written
         latest = max(latest, time)
         if raw_x[i] < 0 or raw_x[i] >= width or raw_y[i] < 0 or raw_y[i] >= height:
-            return _BAD_POSITION, i, latest
+            return _BAD_POSITION, i, latest, written
         if raw_p[i] < -1 or raw_p[i] > 1:
-            return _BAD_POLARITY, i, latest
-        t[i] = latest
-        x[i] = raw_x[i]
-        y[i] = raw_y[i]
+            return _BAD_POLARITY, i, latest, written
+        t[written] = latest
+        x[written] = raw_x[i]
+        y[written] = raw_y[i]
         # Some converters write -1 for darker.
-        p[i] = max(raw_p[i], 0)
-    return _COMPLETE, np.int64(-1), latest
+        p[written] = max(raw_p[i], 0)
+        written += 1
+    return _COMPLETE, np.int64(-1), latest, written
 
 
 class EventChecker:
@@ -44,14 +62,19 @@ class EventChecker:
         path: The file, for messages.
         height: Sensor height in pixels.
         width: Sensor width in pixels.
+        times: Unit and shift of the times, and which part counts.
+        shift_us: What the file says that is to be added to its times, microseconds, beside the shift of ``times``.
 
     Attributes:
-        count: Events so far.
+        count: Events so far, those that were left out included.
     """
 
-    def __init__(self, path: Path, height: int, width: int) -> None:
+    def __init__(self, path: Path, height: int, width: int, times: RecordingTimesConfig, shift_us: int = 0) -> None:
         self._path = path
         self._size = height, width
+        self._times = times
+        self._shift_us = shift_us + times.offset_us
+        self._left_out = new_count()
         self._latest = -1
         self.count = 0
 
@@ -59,29 +82,43 @@ class EventChecker:
         """Check the next events and convert them; late ones get the latest time before them.
 
         Args:
-            t: Times in microseconds, any integer type [n].
+            t: Times in the file's unit, any integer or float type [n].
             x: Pixels to the right, any integer type [n].
             y: Pixels downwards, any integer type [n].
             p: Polarity, [n]: 0 and 1, -1 and 1, or bool.
 
         Raises:
-            DataError: The clock jumps or runs backwards, an event lies outside the sensor or has another polarity.
+            DataError: The clock jumps or runs backwards, a time is negative or not finite, an event lies outside the
+                sensor or has another polarity.
         """
+        t = to_microseconds(self._path, t, self._times.unit, self.count)
         p = p.view(np.uint8) if p.dtype.kind == "b" else p
         count = len(t)
         chunk = EventChunk(
             np.empty(count, np.int64), np.empty(count, np.uint16), np.empty(count, np.uint16), np.empty(count, np.uint8)
         )
         columns = (chunk.t, chunk.x, chunk.y, chunk.p)
-        state, index, self._latest = _check(self._latest, t, x, y, p, *self._size, *columns)
+        clock = (self._latest, self._shift_us, *limits(self._times), self._left_out)
+        state, index, self._latest, written = _check(*clock, t, x, y, p, *self._size, *columns)
         if state != _COMPLETE:
             event = tuple(int(column[index]) for column in (t, x, y, p))
             raise DataError(self._path, self._describe(state, self.count + index, *event))
         self.count += count
-        return chunk
+        return chunk if written == count else EventChunk(*(column[:written] for column in columns))
+
+    def finish(self) -> None:
+        """Say what was left out, after the last events.
+
+        Raises:
+            DataError: There were events, but none in the part that counts.
+        """
+        report_left_out(self._path, self._times, self.count - int(self._left_out[0]), self._left_out)
 
     def _describe(self, state: int, event: int, t: int, x: int, y: int, p: int) -> str:
         if state == _BAD_TIME:
+            t += self._shift_us
+            if self._latest < 0:
+                return describe_negative_time(event, t, self._times.offset_us)
             return describe_time_jump(event, int(self._latest), t)
         if state == _BAD_POSITION:
             return (

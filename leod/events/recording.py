@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from leod.config.schema import SensorSize
+from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.aedat4 import Aedat4Recording
-from leod.events.chunk import EventChunk, Recording
+from leod.events.chunk import TIMES_AS_RECORDED, EventChunk, Recording
 from leod.events.dat import DatRecording
 from leod.events.hdf5 import Hdf5Recording
 from leod.events.raw import RawRecording
 
 __all__ = ["RECORDING_SUFFIXES", "EventChunk", "Recording", "open_recording"]
 
-_READERS: dict[str, Callable[[Path, SensorSize | None], Recording]] = {
+_READERS: dict[str, Callable[[Path, SensorSize | None, RecordingTimesConfig], Recording]] = {
     ".dat": DatRecording,
     ".h5": Hdf5Recording,
     ".hdf5": Hdf5Recording,
@@ -27,13 +27,16 @@ RECORDING_SUFFIXES = tuple(_READERS)
 """Suffixes of the files that `open_recording` reads."""
 
 
-def open_recording(path: Path, sensor: SensorSize | None = None) -> Recording:
+def open_recording(
+    path: Path, sensor: SensorSize | None = None, times: RecordingTimesConfig = TIMES_AS_RECORDED
+) -> Recording:
     """Open a recording for reading; the suffix tells the format.
 
     Args:
         path: A DAT v2 file (.dat), an HDF5 event file (.h5, .hdf5), a Prophesee RAW file (.raw) or an
             AEDAT4 file (.aedat4).
         sensor: Size of the sensor. Needed where the file does not tell it, compared where it does.
+        times: Unit and shift of the recording's clock, and which part is read.
 
     Returns:
         The open recording; close it or use it in a ``with`` statement.
@@ -48,4 +51,4 @@ def open_recording(path: Path, sensor: SensorSize | None = None) -> Recording:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(path, f"unknown format; expected a file that ends in {', '.join(RECORDING_SUFFIXES)}.")
-    return reader(path, sensor)
+    return reader(path, sensor, times)

@@ -154,9 +154,8 @@ LATE = MAXIMUM_LATENESS_US // 4096 + 2
     [
         (b"", "must begin with lines"),
         (b"\x00\x01\x02\x03", "must begin with lines"),
-        (b"% Date 2020\n" + EVT2_EVENT, "does not tell the events' encoding; supported are EVT2 and EVT3"),
-        (b"% evt 2.1\n% geometry 8x8\n", "encoded as EVT21"),
-        (b"% format EVT4;height=8;width=8\n% end\n", "encoded as EVT4"),
+        (b"% Date 2020\n" + EVT2_EVENT, "does not tell the events' encoding; supported are EVT2, EVT21 and EVT3"),
+        (b"% format EVT4;height=8;width=8\n% end\n", "encoded as EVT4.*metavision_file_to_dat"),
         (b"% evt 7\n", "encoded as evt 7"),
         (b"% evt 3.0\n% geometry 8x8\n% endianness big\n% end\n", "big-endian"),
         (b"% evt 3.0\n% geometry wide\n% end\n", "geometry 'wide'"),
