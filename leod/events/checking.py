@@ -8,13 +8,18 @@ import numpy as np
 
 from leod.config.schema import RecordingTimesConfig
 from leod.errors import DataError
-from leod.events.chunk import MAXIMUM_GAP_US, MAXIMUM_LATENESS_US, EventChunk
+from leod.events.chunk import EventChunk
 from leod.events.times import (
-    describe_negative_time,
+    JUMPED,
+    LEFT_OUT,
+    NO_TIME,
     describe_time_jump,
+    judge,
+    last_plain_time,
     leave_out,
     limits,
     new_count,
+    only_read,
     report_left_out,
     to_microseconds,
 )
@@ -27,32 +32,34 @@ _COMPLETE, _BAD_TIME, _BAD_POSITION, _BAD_POLARITY = 0, 1, 2, 3
 def _check(latest, shift, begin, end, left_out, raw_t, raw_x, raw_y, raw_p, height, width, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
     """Copy events into the common types and check them.
 
-    Returns (state, index, latest time, events written): the index of the first event that is not sound, or -1.
+    Events that are left out get the time `NO_TIME`.
+
+    Returns (state, index, latest time): the index of the first event that is not sound, or -1.
     """
-    written = 0
+    limit = last_plain_time(latest, end)
     for i in range(len(t)):
         time = np.int64(raw_t[i]) + shift
-        if time < begin or time > end:
-            leave_out(left_out, time, 1)
-            continue
-        if latest < 0:
-            if time < 0:
-                return _BAD_TIME, i, latest, written
-            latest = time
-        if time > latest + MAXIMUM_GAP_US or time < latest - MAXIMUM_LATENESS_US:
-            return _BAD_TIME, i, latest, written
-        latest = max(latest, time)
+        if time < latest or time > limit:
+            verdict = judge(time, latest, begin, end)
+            if verdict == LEFT_OUT:
+                leave_out(left_out, time, 1)
+                t[i] = NO_TIME
+                continue
+            if verdict == JUMPED:
+                return _BAD_TIME, i, latest
+            time = max(time, latest)
+            limit = last_plain_time(time, end)
+        latest = time
         if raw_x[i] < 0 or raw_x[i] >= width or raw_y[i] < 0 or raw_y[i] >= height:
-            return _BAD_POSITION, i, latest, written
+            return _BAD_POSITION, i, latest
         if raw_p[i] < -1 or raw_p[i] > 1:
-            return _BAD_POLARITY, i, latest, written
-        t[written] = latest
-        x[written] = raw_x[i]
-        y[written] = raw_y[i]
+            return _BAD_POLARITY, i, latest
+        t[i] = latest
+        x[i] = raw_x[i]
+        y[i] = raw_y[i]
         # Some converters write -1 for darker.
-        p[written] = max(raw_p[i], 0)
-        written += 1
-    return _COMPLETE, np.int64(-1), latest, written
+        p[i] = max(raw_p[i], 0)
+    return _COMPLETE, np.int64(-1), latest
 
 
 class EventChecker:
@@ -75,7 +82,7 @@ class EventChecker:
         self._times = times
         self._shift_us = shift_us + times.offset_us
         self._left_out = new_count()
-        self._latest = -1
+        self._latest = NO_TIME
         self.count = 0
 
     def check(self, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> EventChunk:
@@ -98,13 +105,14 @@ class EventChecker:
             np.empty(count, np.int64), np.empty(count, np.uint16), np.empty(count, np.uint16), np.empty(count, np.uint8)
         )
         columns = (chunk.t, chunk.x, chunk.y, chunk.p)
+        left_out_before = self._left_out[0]
         clock = (self._latest, self._shift_us, *limits(self._times), self._left_out)
-        state, index, self._latest, written = _check(*clock, t, x, y, p, *self._size, *columns)
+        state, index, self._latest = _check(*clock, t, x, y, p, *self._size, *columns)
         if state != _COMPLETE:
             event = tuple(int(column[index]) for column in (t, x, y, p))
             raise DataError(self._path, self._describe(state, self.count + index, *event))
         self.count += count
-        return chunk if written == count else EventChunk(*(column[:written] for column in columns))
+        return chunk if self._left_out[0] == left_out_before else only_read(chunk)
 
     def finish(self) -> None:
         """Say what was left out, after the last events.
@@ -116,10 +124,7 @@ class EventChecker:
 
     def _describe(self, state: int, event: int, t: int, x: int, y: int, p: int) -> str:
         if state == _BAD_TIME:
-            t += self._shift_us
-            if self._latest < 0:
-                return describe_negative_time(event, t, self._times.offset_us)
-            return describe_time_jump(event, int(self._latest), t)
+            return describe_time_jump(event, int(self._latest), t + self._shift_us, self._times)
         if state == _BAD_POSITION:
             return (
                 f"event {event} lies at x = {x}, y = {y}, outside the sensor of {self._size[1]} x {self._size[0]} "

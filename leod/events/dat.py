@@ -17,19 +17,22 @@ from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.chunk import (
     DEFAULT_CHUNK_EVENTS,
-    MAXIMUM_GAP_US,
-    MAXIMUM_LATENESS_US,
     TIMES_AS_RECORDED,
     EventChunk,
     Recording,
     resolve_sensor_size,
 )
 from leod.events.times import (
-    describe_negative_time,
+    JUMPED,
+    LEFT_OUT,
+    NO_TIME,
     describe_time_jump,
+    judge,
+    last_plain_time,
     leave_out,
     limits,
     new_count,
+    only_read,
     report_left_out,
     require_microseconds,
 )
@@ -48,57 +51,67 @@ _COMPLETE, _BAD_TIME, _BAD_POSITION = 0, 1, 2
 
 
 # What `_decode` carries from one chunk to the next: indices into an int64 array.
-_LATEST = 0  # latest time of the events that were read, -1 before the first one
-_REFERENCE = 1  # latest time of all events, on the file's clock
+_LATEST = 0  # latest time of the events that were read; NO_TIME before the first one
+_REFERENCE = 1  # latest time of all events; NO_TIME before the first one
 _OFFSET = 2  # duration of the counter's complete periods
 _PROBLEM_TIME = 3
 
 
 @compiled
-def _decode(words, height, width, state, shift, begin, end, left_out, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
-    """Decode events and add ``shift`` to their times; those outside of ``begin`` .. ``end`` are left out unchecked.
+def _plain_limit(latest, reference, end):  # noqa: ANN001, ANN202 -- compiled
+    """Last time of the events that need no second look."""
+    # Where later events were left out, the counter may have wrapped among them: each one needs a second look.
+    return last_plain_time(latest, end) if reference <= latest else latest - 1
 
-    Returns (condition, index, events written): whether all events are sound and, if not, the number of the first one
-    that is not.
+
+@compiled
+def _decode(words, height, width, state, shift, begin, end, left_out, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
+    """Decode events and add ``shift`` to their times; those outside of ``begin`` .. ``end`` get the time `NO_TIME`.
+
+    Returns (condition, index): whether all events are sound and, if not, the number of the first one that is not.
     """
     half_period = np.int64(_CLOCK_PERIOD_US // 2)
     latest, reference, offset = state[_LATEST], state[_REFERENCE], state[_OFFSET]
-    condition, index, written = _COMPLETE, np.int64(-1), 0
+    condition, index = _COMPLETE, np.int64(-1)
+    shifted = offset + shift
+    limit = _plain_limit(latest, reference, end)
     for i in range(len(t)):
-        time = np.int64(words[2 * i]) + offset
-        delta = time - reference
-        if delta < 0 or delta > half_period:
-            if delta < -half_period:
+        time = np.int64(words[2 * i]) + shifted
+        if time < latest or time > limit:
+            reference = max(reference, latest)
+            if reference != NO_TIME and time < reference - half_period:
                 offset += _CLOCK_PERIOD_US
                 time += _CLOCK_PERIOD_US
-            elif delta > half_period and offset > 0:
+            elif reference != NO_TIME and time > reference + half_period and offset > 0:
                 # A late event from before the counter wrapped.
                 time -= _CLOCK_PERIOD_US
-        reference = max(reference, time)
-        time += shift
-        if time < begin or time > end:
-            leave_out(left_out, time, 1)
-            continue
-        if latest < 0:
-            latest = time
-        if latest < 0 or time > latest + MAXIMUM_GAP_US or time < latest - MAXIMUM_LATENESS_US:
-            state[_PROBLEM_TIME] = time
-            condition, index = _BAD_TIME, i
-            break
+            shifted = offset + shift
+            reference = max(reference, time)
+            verdict = judge(time, latest, begin, end)
+            if verdict == LEFT_OUT:
+                leave_out(left_out, time, 1)
+                t[i] = NO_TIME
+                limit = _plain_limit(latest, reference, end)
+                continue
+            if verdict == JUMPED:
+                state[_PROBLEM_TIME] = time
+                condition, index = _BAD_TIME, i
+                break
+            time = max(time, latest)
+            limit = _plain_limit(time, reference, end)
+        latest = time
         packed = words[2 * i + 1]
         column = packed & np.uint32(_LARGEST_COORDINATE)
         row = (packed >> np.uint32(14)) & np.uint32(_LARGEST_COORDINATE)
         if column >= width or row >= height:
             condition, index = _BAD_POSITION, i
             break
-        latest = max(latest, time)
-        t[written] = latest
-        x[written] = column
-        y[written] = row
-        p[written] = (packed >> np.uint32(28)) & np.uint32(1)
-        written += 1
-    state[_LATEST], state[_REFERENCE], state[_OFFSET] = latest, reference, offset
-    return condition, index, written
+        t[i] = latest
+        x[i] = column
+        y[i] = row
+        p[i] = (packed >> np.uint32(28)) & np.uint32(1)
+    state[_LATEST], state[_REFERENCE], state[_OFFSET] = latest, max(reference, latest), offset
+    return condition, index
 
 
 class DatRecording(Recording):
@@ -189,7 +202,7 @@ class DatRecording(Recording):
 
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events; see `Recording.chunks`."""
-        state = np.array([-1, -1, 0, 0], dtype=np.int64)
+        state = np.array([NO_TIME, NO_TIME, 0, 0], dtype=np.int64)
         left_out = new_count()
         clock = (state, self._times.offset_us, *limits(self._times), left_out)
         words = np.empty(2 * min(max_events, max(self.num_events, 1)), dtype="<u4")
@@ -206,12 +219,11 @@ class DatRecording(Recording):
                 p=np.empty(count, np.uint8),
             )
             columns = (chunk.t, chunk.x, chunk.y, chunk.p)
-            condition, index, written = _decode(words, self.height, self.width, *clock, *columns)
+            before = left_out[0]
+            condition, index = _decode(words, self.height, self.width, *clock, *columns)
             if condition == _BAD_TIME:
                 latest, time = int(state[_LATEST]), int(state[_PROBLEM_TIME])
-                if latest < 0:
-                    raise DataError(self.path, describe_negative_time(start + index, time, self._times.offset_us))
-                raise DataError(self.path, describe_time_jump(start + index, latest, time))
+                raise DataError(self.path, describe_time_jump(start + index, latest, time, self._times))
             if condition == _BAD_POSITION:
                 packed = int(words[2 * index + 1])
                 raise DataError(
@@ -220,8 +232,9 @@ class DatRecording(Recording):
                     f"y = {packed >> 14 & _LARGEST_COORDINATE}, outside the sensor of {self.width} x {self.height} "
                     "pixels (width x height). The sensor size is wrong or the file is damaged.",
                 )
-            if written:
-                yield chunk if written == count else EventChunk(*(column[:written] for column in columns))
+            chunk = chunk if left_out[0] == before else only_read(chunk)
+            if len(chunk):
+                yield chunk
         report_left_out(self.path, self._times, self.num_events - int(left_out[0]), left_out)
 
     def close(self) -> None:

@@ -68,7 +68,8 @@ class Hdf5Recording(Recording):
             self._is_table = isinstance(events, h5py.Dataset)
             self._events = events
             self._fields = self._find_fields()
-            self.num_events = len(events if self._is_table else events[self._fields["t"]])
+            self._lists = [] if self._is_table else [events[self._fields[column]] for column in _NAMES]
+            self.num_events = len(events if self._is_table else self._lists[0])
             self._check_times()
             self._shift_us = self._find_shift()
             self._codec_is_ecf = self._is_table and self._uses_ecf()
@@ -231,7 +232,7 @@ class Hdf5Recording(Recording):
     def _read(self, start: int, stop: int) -> list[np.ndarray]:
         try:
             if not self._is_table:
-                return [self._events[self._fields[column]][start:stop] for column in _NAMES]
+                return [values[start:stop] for values in self._lists]
             rows = self._events[start:stop]
         except OSError as error:
             raise DataError(self.path, f"events {start} to {stop} cannot be read: damaged ({error}).") from None

@@ -21,7 +21,6 @@ from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.chunk import (
     DEFAULT_CHUNK_EVENTS,
-    MAXIMUM_GAP_US,
     MAXIMUM_LATENESS_US,
     TIMES_AS_RECORDED,
     EventChunk,
@@ -29,8 +28,12 @@ from leod.events.chunk import (
     resolve_sensor_size,
 )
 from leod.events.times import (
-    describe_negative_time,
+    JUMPED,
+    LEFT_OUT,
+    NO_TIME,
     describe_time_jump,
+    judge,
+    last_plain_time,
     leave_out,
     limits,
     new_count,
@@ -48,7 +51,7 @@ _EVT21_PIXELS, _EVT3_PIXELS = 32, 12
 _COMPLETE, _BAD_TIME, _BAD_POSITION = 0, 1, 2
 
 # What the decoders carry from one block of words to the next: indices into an int64 array. -1 = not known yet.
-_LATEST = 0  # latest time of the events that were read
+_LATEST = 0  # latest time of the events that were read; NO_TIME before the first one
 _OFFSET = 1  # duration of the clock's complete periods
 _HIGH = 2  # upper part of the clock
 _LOW = 3  # lower part of the clock (EVT 3.0)
@@ -88,17 +91,13 @@ def _count_pixels(pixels):  # noqa: ANN001, ANN202 -- compiled
 
 
 @compiled
-def _jumps(time, latest):  # noqa: ANN001, ANN202 -- compiled
-    """Whether a time is out of the order of those before it; ``latest`` < 0 = there is none, or it is negative."""
-    return latest < 0 or time > latest + MAXIMUM_GAP_US or time < latest - MAXIMUM_LATENESS_US
-
-
-@compiled
 def _decode_evt2(words, height, width, state, part, left_out, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
     """Decode 32-bit words; returns (condition, words used, events written)."""
     shift, begin, end = part
     latest, offset, high, dropped = state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED]
     condition, used, written = _COMPLETE, len(words), 0
+    limit = last_plain_time(latest, end)
+    begun = shift + offset + (high << _EVT2_LOW_BITS)
     for i in range(len(words)):
         word = np.int64(words[i])
         kind = word >> 28
@@ -109,22 +108,24 @@ def _decode_evt2(words, height, width, state, part, left_out, t, x, y, p):  # no
             if written == len(t):
                 used = i
                 break
-            time = shift + offset + (high << _EVT2_LOW_BITS) + ((word >> 22) & 0x3F)
-            if time < begin or time > end:
-                leave_out(left_out, time, 1)
-                continue
+            time = begun + ((word >> 22) & 0x3F)
+            if time < latest or time > limit:
+                verdict = judge(time, latest, begin, end)
+                if verdict == LEFT_OUT:
+                    leave_out(left_out, time, 1)
+                    continue
+                if verdict == JUMPED:
+                    state[_PROBLEM_TIME] = time
+                    condition, used = _BAD_TIME, i
+                    break
+                time = max(time, latest)
+                limit = last_plain_time(time, end)
+            latest = time
             column, row = (word >> 11) & 0x7FF, word & 0x7FF
-            if latest < 0:
-                latest = time
-            if _jumps(time, latest):
-                state[_PROBLEM_TIME] = time
-                condition, used = _BAD_TIME, i
-                break
             if column >= width or row >= height:
                 state[_PROBLEM_X], state[_PROBLEM_Y] = column, row
                 condition, used = _BAD_POSITION, i
                 break
-            latest = max(latest, time)
             t[written], x[written], y[written], p[written] = latest, column, row, kind
             written += 1
         elif kind == 0x8:
@@ -132,6 +133,7 @@ def _decode_evt2(words, height, width, state, part, left_out, t, x, y, p):  # no
             if high >= 0:
                 offset = _next_period(following - high, offset, _EVT2_HIGH_BITS, _EVT2_LOW_BITS)
             high = following
+            begun = shift + offset + (high << _EVT2_LOW_BITS)
     state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED] = latest, offset, high, dropped
     return condition, used, written
 
@@ -142,6 +144,8 @@ def _decode_evt21(words, height, width, state, part, left_out, t, x, y, p):  # n
     shift, begin, end = part
     latest, offset, high, dropped = state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED]
     condition, used, written = _COMPLETE, len(words), 0
+    limit = last_plain_time(latest, end)
+    begun = shift + offset + (high << _EVT2_LOW_BITS)
     for i in range(len(words)):
         upper, pixels = np.int64(words[i] >> np.uint64(32)), np.int64(words[i] & np.uint64(0xFFFFFFFF))
         kind = upper >> 28
@@ -154,18 +158,20 @@ def _decode_evt21(words, height, width, state, part, left_out, t, x, y, p):  # n
             if written + _EVT21_PIXELS > len(t):
                 used = i
                 break
-            time = shift + offset + (high << _EVT2_LOW_BITS) + ((upper >> 22) & 0x3F)
-            if time < begin or time > end:
-                leave_out(left_out, time, _count_pixels(pixels))
-                continue
+            time = begun + ((upper >> 22) & 0x3F)
+            if time < latest or time > limit:
+                verdict = judge(time, latest, begin, end)
+                if verdict == LEFT_OUT:
+                    leave_out(left_out, time, _count_pixels(pixels))
+                    continue
+                if verdict == JUMPED:
+                    state[_PROBLEM_TIME] = time
+                    condition, used = _BAD_TIME, i
+                    break
+                time = max(time, latest)
+                limit = last_plain_time(time, end)
+            latest = time
             column, row = (upper >> 11) & 0x7FF, upper & 0x7FF
-            if latest < 0:
-                latest = time
-            if _jumps(time, latest):
-                state[_PROBLEM_TIME] = time
-                condition, used = _BAD_TIME, i
-                break
-            latest = max(latest, time)
             while pixels:
                 if pixels & 1:
                     if column >= width or row >= height:
@@ -183,6 +189,7 @@ def _decode_evt21(words, height, width, state, part, left_out, t, x, y, p):  # n
             if high >= 0:
                 offset = _next_period(following - high, offset, _EVT2_HIGH_BITS, _EVT2_LOW_BITS)
             high = following
+            begun = shift + offset + (high << _EVT2_LOW_BITS)
     state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED] = latest, offset, high, dropped
     return condition, used, written
 
@@ -194,6 +201,8 @@ def _decode_evt3(words, height, width, state, part, left_out, t, x, y, p):  # no
     latest, offset, high, low = state[_LATEST], state[_OFFSET], state[_HIGH], state[_LOW]
     row, base, vector_polarity, dropped = state[_ROW], state[_BASE], state[_POLARITY], state[_DROPPED]
     condition, used, written = _COMPLETE, len(words), 0
+    limit = last_plain_time(latest, end)
+    begun = shift + offset + (high << _EVT3_LOW_BITS)
     for i in range(len(words)):
         word = np.int64(words[i])
         kind = word >> 12
@@ -205,24 +214,26 @@ def _decode_evt3(words, height, width, state, part, left_out, t, x, y, p):  # no
             if written + length > len(t):
                 used = i
                 break
-            if kind != 0x2 and base >= 0:
-                base += length
-            if pixels == 0:
-                continue
-            if high < 0 or row < 0 or column < 0:
+            if kind != 0x2:
+                base += length if base >= 0 else 0
+                if pixels == 0:
+                    continue
+            if (high | row | column) < 0:
                 dropped += _count_pixels(pixels)
                 continue
-            time = shift + offset + (high << _EVT3_LOW_BITS) + low
-            if time < begin or time > end:
-                leave_out(left_out, time, _count_pixels(pixels))
-                continue
-            if latest < 0:
-                latest = time
-            if _jumps(time, latest):
-                state[_PROBLEM_TIME] = time
-                condition, used = _BAD_TIME, i
-                break
-            latest = max(latest, time)
+            time = begun + low
+            if time < latest or time > limit:
+                verdict = judge(time, latest, begin, end)
+                if verdict == LEFT_OUT:
+                    leave_out(left_out, time, _count_pixels(pixels))
+                    continue
+                if verdict == JUMPED:
+                    state[_PROBLEM_TIME] = time
+                    condition, used = _BAD_TIME, i
+                    break
+                time = max(time, latest)
+                limit = last_plain_time(time, end)
+            latest = time
             while pixels:
                 if pixels & 1:
                     if column >= width or row >= height:
@@ -248,6 +259,7 @@ def _decode_evt3(words, height, width, state, part, left_out, t, x, y, p):  # no
                     offset = _next_period(following - high, offset, _EVT3_HIGH_BITS, _EVT3_LOW_BITS)
                 # The low part that belongs to it follows; until then the old one would lie ahead of time.
                 high, low = following, np.int64(0)
+                begun = shift + offset + (high << _EVT3_LOW_BITS)
     state[_LATEST], state[_OFFSET], state[_HIGH], state[_LOW] = latest, offset, high, low
     state[_ROW], state[_BASE], state[_POLARITY], state[_DROPPED] = row, base, vector_polarity, dropped
     return condition, used, written
@@ -450,6 +462,7 @@ class RawRecording(Recording):
         """Read all events; see `Recording.chunks`."""
         state = np.full(_STATE_SIZE, -1, np.int64)
         state[[_OFFSET, _LOW, _DROPPED]] = 0
+        state[_LATEST] = NO_TIME
         block = np.empty(min(_BLOCK_WORDS, max(self._word_count, 1)), self._encoding.word)
         most = min(max(max_events, self._encoding.events_per_word), len(block) * self._encoding.events_per_word)
         part = (self._times.offset_us, *limits(self._times))
@@ -481,10 +494,7 @@ class RawRecording(Recording):
 
     def _describe(self, condition: int, event: int, state: np.ndarray) -> str:
         if condition == _BAD_TIME:
-            latest, time = int(state[_LATEST]), int(state[_PROBLEM_TIME])
-            if latest < 0:
-                return describe_negative_time(event, time, self._times.offset_us)
-            return describe_time_jump(event, latest, time)
+            return describe_time_jump(event, int(state[_LATEST]), int(state[_PROBLEM_TIME]), self._times)
         return (
             f"event {event} lies at x = {state[_PROBLEM_X]}, y = {state[_PROBLEM_Y]}, outside the sensor of "
             f"{self.width} x {self.height} pixels (width x height). The sensor size is wrong or the file is damaged."

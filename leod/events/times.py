@@ -9,7 +9,7 @@ import numpy as np
 
 from leod.config.schema import RecordingTimesConfig
 from leod.errors import DataError
-from leod.events.chunk import MAXIMUM_GAP_US, MAXIMUM_LATENESS_US
+from leod.events.chunk import MAXIMUM_GAP_US, MAXIMUM_LATENESS_US, EventChunk
 from leod.jit import compiled
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,9 @@ _LIMITS = np.iinfo(np.int64)
 US_PER_UNIT = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _NS_PER_US = 1_000
 _LARGEST_TIME_US = 1 << 62
+NO_TIME = -_LARGEST_TIME_US
+"""Latest time before the first event: so far back that every event after it looks like a jump."""
+READ, LEFT_OUT, JUMPED = 0, 1, 2
 # Of the array that `leave_out` counts in: events left out, the earliest and the latest of their times.
 _COUNT, _EARLIEST, _LATEST = 0, 1, 2
 
@@ -88,11 +91,48 @@ def new_count() -> np.ndarray:
 
 
 @compiled
+def last_plain_time(latest, end):  # noqa: ANN001, ANN201 -- compiled
+    """Last time of the events that simply follow those up to ``latest``; see `judge`."""
+    return min(latest + MAXIMUM_GAP_US, end)
+
+
+@compiled
+def judge(time, latest, begin, end):  # noqa: ANN001, ANN201 -- compiled
+    """What is to be done with an event that does not simply follow the one before it.
+
+    Decoders ask for events before ``latest`` or after `last_plain_time`; any other is read. They do not ask for all,
+    because the common case must be fast.
+
+    Args:
+        time: Time of the event, microseconds.
+        latest: Latest time of the events that were read, or `NO_TIME`.
+        begin: First time of the part that is read.
+        end: Last time of that part.
+
+    Returns:
+        `READ`, `LEFT_OUT`, or `JUMPED` if the clock is damaged or starts below zero.
+    """
+    if time < begin or time > end:
+        return LEFT_OUT
+    if latest == NO_TIME:
+        return READ if time >= 0 else JUMPED
+    if time > latest + MAXIMUM_GAP_US or time < latest - MAXIMUM_LATENESS_US:
+        return JUMPED
+    return READ
+
+
+@compiled
 def leave_out(left_out, time, events):  # noqa: ANN001, ANN201 -- compiled
     """Count events of one time that are not read."""
     left_out[_COUNT] += events
     left_out[_EARLIEST] = min(left_out[_EARLIEST], time)
     left_out[_LATEST] = max(left_out[_LATEST], time)
+
+
+def only_read(chunk: EventChunk) -> EventChunk:
+    """The events of a chunk without those that a decoder has marked as left out, by the time `NO_TIME`."""
+    read = chunk.t != NO_TIME
+    return EventChunk(chunk.t[read], chunk.x[read], chunk.y[read], chunk.p[read])
 
 
 def report_left_out(path: Path, times: RecordingTimesConfig, kept: int, left_out: np.ndarray) -> None:
@@ -120,14 +160,23 @@ def report_left_out(path: Path, times: RecordingTimesConfig, kept: int, left_out
     logger.info("%s: left out %d of %d events by their times (%s)", path, count, count + kept, part)
 
 
-def describe_time_jump(index: int, previous_us: int, time_us: int) -> str:
-    """Words for a clock that runs backwards or jumps ahead, and how to read the part before or after.
+def describe_time_jump(index: int, previous_us: int, time_us: int, times: RecordingTimesConfig) -> str:
+    """Words for a clock that starts below zero, runs backwards or jumps ahead, and how to read what is sound.
 
     Args:
         index: Number of the event in its file, from 0.
-        previous_us: Latest time before the event, microseconds.
-        time_us: Time of the event, microseconds.
+        previous_us: Latest time before the event, microseconds; `NO_TIME` if it is the first that was to be read.
+        time_us: Time of the event, microseconds, the offset included.
+        times: How the file is read.
     """
+    if previous_us == NO_TIME:
+        offset_us = times.offset_us
+        return (
+            f"event {index} has the time {time_us} us{f' (offset_us = {offset_us} included)' if offset_us else ''}; "
+            "times must not be negative. Shift all of them in the data set file, recording_times: "
+            f"{{offset_us: {offset_us - time_us}}}, and the boxes with them, or leave such events out: {{start_us: 0}} "
+            f"(leod detect: --time-offset-us {offset_us - time_us} or --start-us 0)."
+        )
     if time_us < previous_us:
         direction = "runs backwards"
         # Times between the two occur on both sides, so that no cut by time can part them.
@@ -136,28 +185,13 @@ def describe_time_jump(index: int, previous_us: int, time_us: int) -> str:
         direction = "jumps ahead"
         before, after = previous_us, time_us - MAXIMUM_LATENESS_US
     cuts = [f"{{start_us: {after}}} to leave out what lies before"]
+    options = f"--start-us {after}"
     if before >= 0:
         cuts.append(f"{{end_us: {before}}} to leave out what lies after")
-    options = f"--start-us {after}" + (f" or --end-us {before}" if before >= 0 else "")
+        options += f" or --end-us {before}"
     return (
         f"time {direction} at event {index}: from {previous_us} us to {time_us} us; {index} events lie before that. "
         f"Events may be late by up to {MAXIMUM_LATENESS_US} us and pauses last up to {MAXIMUM_GAP_US} us. If the file "
         f"is sound but for that, say which part counts, in the data set file: recording_times: {' or '.join(cuts)} "
         f"(leod detect: {options}). Otherwise it is damaged: record or convert it again."
-    )
-
-
-def describe_negative_time(index: int, time_us: int, offset_us: int) -> str:
-    """Words for a recording whose times begin before zero.
-
-    Args:
-        index: Number of the event in its file, from 0.
-        time_us: Time of the event, microseconds, the offset included.
-        offset_us: The offset that was added.
-    """
-    return (
-        f"event {index} has the time {time_us} us{f' (offset_us = {offset_us} included)' if offset_us else ''}; times "
-        "must not be negative. Shift all of them in the data set file, recording_times: "
-        f"{{offset_us: {offset_us - time_us}}}, and the boxes with them, or leave such events out: {{start_us: 0}} "
-        f"(leod detect: --time-offset-us {offset_us - time_us} or --start-us 0)."
     )
