@@ -243,7 +243,7 @@ class Hdf5Recording(Recording):
         count = min(self._events.chunks[0], self.num_events - start)
         try:
             skipped_filters, content = self._events.id.read_direct_chunk((start,))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise DataError(self.path, f"events from {start} on cannot be read: damaged ({error}).") from None
         if skipped_filters:
             rows = np.frombuffer(content, self._events.dtype)
