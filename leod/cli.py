@@ -544,7 +544,9 @@ def _sensor(text: str | None) -> SensorSize | None:
 
 @app.command(rich_help_panel=TOOLS)
 def detect(
-    recording: Annotated[Path, typer.Argument(help="Recording: *.raw, *.dat, *.h5, *.hdf5 or *.aedat4.")],
+    recording: Annotated[
+        Path, typer.Argument(help="Recording: *.raw, *.dat, *.h5, *.hdf5, *.aedat4, *.bag, *.mcap or *.db3.")
+    ],
     weights: Annotated[Path, typer.Option("--weights", "--checkpoint", help="A detector: model.ckpt.")],
     video: Annotated[Path | None, typer.Option("--video", help="MP4 file of events and boxes to write.")] = None,
     boxes: Annotated[

@@ -12,6 +12,7 @@ from leod.events.chunk import TIMES_AS_RECORDED, EventChunk, Recording
 from leod.events.dat import DatRecording
 from leod.events.hdf5 import Hdf5Recording
 from leod.events.raw import RawRecording
+from leod.events.ros import RosRecording
 
 __all__ = ["RECORDING_SUFFIXES", "EventChunk", "Recording", "open_recording"]
 
@@ -21,6 +22,9 @@ _READERS: dict[str, Callable[[Path, SensorSize | None, RecordingTimesConfig], Re
     ".hdf5": Hdf5Recording,
     ".raw": RawRecording,
     ".aedat4": Aedat4Recording,
+    ".bag": RosRecording,
+    ".mcap": RosRecording,
+    ".db3": RosRecording,
 }
 
 RECORDING_SUFFIXES = tuple(_READERS)
@@ -33,8 +37,8 @@ def open_recording(
     """Open a recording for reading; the suffix tells the format.
 
     Args:
-        path: A DAT v2 file (.dat), an HDF5 event file (.h5, .hdf5), a Prophesee RAW file (.raw) or an
-            AEDAT4 file (.aedat4).
+        path: A DAT v2 file (.dat), an HDF5 event file (.h5, .hdf5), a Prophesee RAW file (.raw), an AEDAT4 file
+            (.aedat4), or a recording of ROS (.bag, .mcap, .db3); in capital letters as well.
         sensor: Size of the sensor. Needed where the file does not tell it, compared where it does.
         times: Unit and shift of the recording's clock, and which part is read.
 

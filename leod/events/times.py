@@ -39,8 +39,8 @@ def require_microseconds(path: Path, times: RecordingTimesConfig, name: str) -> 
     if times.unit not in (None, "us"):
         raise DataError(
             path,
-            f"{name} counts microseconds by definition, the configuration says that the unit is {times.unit!r}. Leave "
-            "'unit' out of 'recording_times' (--time-unit).",
+            f"{name} defines itself what times count, and they are read as microseconds; the configuration says that "
+            f"the unit is {times.unit!r}. Leave 'unit' out of 'recording_times' (--time-unit).",
         )
 
 

@@ -22,6 +22,13 @@ def test_suffix_tells_the_format(tmp_path, events):
         open_recording(tmp_path / "b.dat")
 
 
+@pytest.mark.parametrize("ending", [".DAT", ".Dat"])
+def test_endings_in_capital_letters(tmp_path, events, ending):
+    write_dat(tmp_path / f"a{ending}", [events], 24, 32)
+    with open_recording(tmp_path / f"a{ending}") as recording:
+        assert sum(map(len, recording.chunks())) == len(events)
+
+
 def test_real_dat_recording():
     path = SAMPLES / "sample_ncars.dat"
     if not path.is_file():

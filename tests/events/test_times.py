@@ -147,7 +147,7 @@ def test_the_counter_of_dat_goes_on_through_what_is_left_out(tmp_path):
 def test_formats_that_define_their_unit_take_no_other(tmp_path, name):
     path = WRITERS[name](tmp_path, [(1, 2, 3, 0), (2, 2, 3, 0)])
     assert read(path, unit="us") == read(path)
-    with pytest.raises(DataError, match=r"counts microseconds by definition.*the unit is 'ns'"):
+    with pytest.raises(DataError, match=r"defines itself what times count.*the unit is 'ns'"):
         read(path, unit="ns")
 
 

@@ -186,7 +186,7 @@ def test_command_takes_unit_shift_and_part(tmp_path, checkpoint, recording, monk
     first = int(events.t[events.t >= 330_000][0]) + 900_000
     assert set(times.tolist()) <= {first + CONFIG.window_us, first + 2 * CONFIG.window_us}
     assert run(path, "--time-unit", "ns") == 1
-    assert "DAT counts microseconds by definition" in capsys.readouterr().err
+    assert "DAT defines itself what times count" in capsys.readouterr().err
     assert run(path, "--start-us", 5, "--end-us", 4) == 1
     assert "start_us 5 must not lie after end_us 4" in capsys.readouterr().err
     assert run(path, "--time-unit", "h") == 1
