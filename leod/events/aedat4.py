@@ -44,7 +44,11 @@ class Aedat4Recording(Recording):
         require_microseconds(self.path, times, "AEDAT4")
         with self.path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise DataError(self.path, "is not an AEDAT4 file: empty, damaged or of an older version of AEDAT.")
+                raise DataError(
+                    self.path,
+                    "is not an AEDAT4 file: empty, damaged or of an older version of AEDAT, which iniVation's "
+                    "AedatTools turn into a bag of ROS (ExportRosBag).",
+                )
         if faery is None:
             raise DataError(self.path, "reading AEDAT4 needs the package faery: pip install 'leod[aedat4]'.")
         width, height = self._open().dimensions()

@@ -27,6 +27,14 @@ _READERS: dict[str, Callable[[Path, SensorSize | None, RecordingTimesConfig], Re
     ".db3": RosRecording,
 }
 
+_COLUMNS_TO_HDF5 = "write the columns to HDF5, with h5py: file['events/t'] = …, and x, y and p alike"
+# Formats that others write, and what makes one of ours of them.
+_CONVERTERS = {
+    ".aedat": "AEDAT 2 and 3 become a bag of ROS with iniVation's AedatTools (ExportRosBag)",
+    ".es": "Event Stream becomes AEDAT4 with faery (faery input file a.es output file a.aedat4)",
+    **dict.fromkeys((".csv", ".txt", ".npy", ".npz"), _COLUMNS_TO_HDF5),
+}
+
 RECORDING_SUFFIXES = tuple(_READERS)
 """Suffixes of the files that `open_recording` reads."""
 
@@ -54,5 +62,10 @@ def open_recording(
         raise DataError(path, "the recording does not exist.")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(path, f"unknown format; expected a file that ends in {', '.join(RECORDING_SUFFIXES)}.")
+        advice = _CONVERTERS.get(path.suffix.lower())
+        raise DataError(
+            path,
+            f"unknown format; expected a file that ends in {', '.join(RECORDING_SUFFIXES)}."
+            + (f" To convert it: {advice}." if advice else ""),
+        )
     return reader(path, sensor, times)

@@ -31,6 +31,7 @@ _PACKETS = ("event_camera_msgs/msg/EventPacket", "event_array_msgs/msg/EventArra
 _ROS1_EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
 _CDR_STRIDE = 16
 _CDR_PADDING = 8
+_GATHERED_EVENTS = 50_000
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -126,6 +127,17 @@ class RosRecording(Recording):
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events; see `Recording.chunks`."""
         checker = EventChecker(self.path, self.height, self.width, self._times)
+        for columns in self._gathered():
+            for start in range(0, len(columns[0]), max_events):
+                chunk = checker.check(*(column[start : start + max_events] for column in columns))
+                if len(chunk):
+                    yield chunk
+        checker.finish()
+
+    def _gathered(self) -> Iterator[Columns]:
+        """Events of as many messages as make checking them worth while."""
+        waiting: list[Columns] = []
+        count = 0
         for size, columns in self._messages():
             if all(size) and size != (self.height, self.width):
                 raise DataError(
@@ -133,11 +145,13 @@ class RosRecording(Recording):
                     f"message {self._messages_read - 1} of {self._connections[0].topic} says that the sensor is "
                     f"{size[0]} pixels high and {size[1]} wide, the first one says {self.height} and {self.width}.",
                 )
-            for start in range(0, len(columns[0]), max_events):
-                chunk = checker.check(*(column[start : start + max_events] for column in columns))
-                if len(chunk):
-                    yield chunk
-        checker.finish()
+            waiting.append(columns)
+            count += len(columns[0])
+            if count >= _GATHERED_EVENTS:
+                yield tuple(map(np.concatenate, zip(*waiting, strict=True)))
+                waiting, count = [], 0
+        if waiting:
+            yield tuple(map(np.concatenate, zip(*waiting, strict=True)))
 
     def close(self) -> None:
         """Close the file."""

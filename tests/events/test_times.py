@@ -63,33 +63,47 @@ WRITERS = {
 every_format = pytest.mark.parametrize("name", WRITERS)
 
 
-def read(path, max_events=1_000_000, **times):
+def read_chunks(path, max_events=1_000_000, **times):
     with open_recording(path, SensorSize(height=24, width=32), RecordingTimesConfig(**times)) as recording:
         chunks = list(recording.chunks(max_events))
     assert all(0 < len(chunk) <= max_events for chunk in chunks)
-    return [event for chunk in chunks for event in zip(*(getattr(chunk, n).tolist() for n in "txyp"), strict=True)]
+    return [list(zip(*(getattr(chunk, name).tolist() for name in "txyp"), strict=True)) for chunk in chunks]
 
 
+def read(path, max_events=1_000_000, **times):
+    return [event for chunk in read_chunks(path, max_events, **times) for event in chunk]
+
+
+FIRST_US, LAST_US = 10_000, 19_000
 some_events = st.lists(
-    st.tuples(st.integers(0, 9_000), st.integers(0, 31), st.integers(0, 23), st.integers(0, 1)), min_size=2, max_size=60
+    st.tuples(st.integers(FIRST_US, LAST_US), st.integers(0, 31), st.integers(0, 23), st.integers(0, 1)),
+    min_size=2,
+    max_size=60,
 )
 
 
 @every_format
 @settings(max_examples=25, deadline=None)
-@given(events=some_events, offset=st.integers(0, 2**50), part=st.tuples(st.integers(0, 9_000), st.integers(0, 9_000)))
-def test_a_shift_moves_all_events_and_nothing_else(tmp_path_factory, name, events, offset, part):
-    path = WRITERS[name](tmp_path_factory.mktemp("times"), sorted([(0, 0, 0, 0), (9_000, 1, 1, 1), *events]))
-    plain = read(path)
-    shifted = [(t + offset, *rest) for t, *rest in plain]
-    assert read(path, 7, offset_us=offset) == shifted
+@given(
+    events=some_events,
+    offset=st.integers(-FIRST_US, 2**50),
+    part=st.tuples(st.integers(FIRST_US, LAST_US), st.integers(FIRST_US, LAST_US)),
+    size=st.integers(1, 60),
+)
+def test_a_shift_moves_all_events_and_nothing_else(tmp_path_factory, name, events, offset, part, size):
+    events = sorted([(FIRST_US, 0, 0, 0), (LAST_US, 1, 1, 1), *events])
+    path = WRITERS[name](tmp_path_factory.mktemp("times"), events)
+    chunks = [[(t + offset, *rest) for t, *rest in chunk] for chunk in read_chunks(path, size)]
+    assert read_chunks(path, size, offset_us=offset) == chunks
+    shifted = [event for chunk in chunks for event in chunk]
     begin, end = sorted(part)
     expected = [event for event in shifted if begin <= event[0] - offset <= end]
     cut = {"offset_us": offset, "start_us": begin + offset, "end_us": end + offset}
     if expected:
-        assert read(path, 7, **cut) == expected
+        assert read(path, size, **cut) == expected
     else:
-        message = f"none of its {len(plain)} events lies in the part.*from {offset} us to {offset + 9_000} us"
+        reach = f"from {offset + FIRST_US} us to {offset + LAST_US} us"
+        message = f"none of its {len(events)} events lies in the part.*{reach}"
         with pytest.raises(DataError, match=message):
             read(path, **cut)
 
