@@ -29,7 +29,7 @@ _COMPLETE, _BAD_TIME, _BAD_POSITION, _BAD_POLARITY = 0, 1, 2, 3
 
 
 @compiled
-def _check(latest, shift, begin, end, left_out, raw_t, raw_x, raw_y, raw_p, height, width, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
+def _check(latest, begin, end, left_out, raw_t, raw_x, raw_y, raw_p, height, width, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
     """Copy events into the common types and check them.
 
     Events that are left out get the time `NO_TIME`.
@@ -38,7 +38,7 @@ def _check(latest, shift, begin, end, left_out, raw_t, raw_x, raw_y, raw_p, heig
     """
     limit = last_plain_time(latest, end)
     for i in range(len(t)):
-        time = np.int64(raw_t[i]) + shift
+        time = np.int64(raw_t[i])
         if time < latest or time > limit:
             verdict = judge(time, latest, begin, end)
             if verdict == LEFT_OUT:
@@ -99,6 +99,8 @@ class EventChecker:
                 sensor or has another polarity.
         """
         t = to_microseconds(self._path, t, self._times.unit, self.count)
+        if self._shift_us:
+            t = t.astype(np.int64) + self._shift_us
         p = p.view(np.uint8) if p.dtype.kind == "b" else p
         count = len(t)
         chunk = EventChunk(
@@ -106,7 +108,7 @@ class EventChecker:
         )
         columns = (chunk.t, chunk.x, chunk.y, chunk.p)
         left_out_before = self._left_out[0]
-        clock = (self._latest, self._shift_us, *limits(self._times), self._left_out)
+        clock = (self._latest, *limits(self._times), self._left_out)
         state, index, self._latest = _check(*clock, t, x, y, p, *self._size, *columns)
         if state != _COMPLETE:
             event = tuple(int(column[index]) for column in (t, x, y, p))
@@ -124,7 +126,7 @@ class EventChecker:
 
     def _describe(self, state: int, event: int, t: int, x: int, y: int, p: int) -> str:
         if state == _BAD_TIME:
-            return describe_time_jump(event, int(self._latest), t + self._shift_us, self._times)
+            return describe_time_jump(event, int(self._latest), t, self._times)
         if state == _BAD_POSITION:
             return (
                 f"event {event} lies at x = {x}, y = {y}, outside the sensor of {self._size[1]} x {self._size[0]} "

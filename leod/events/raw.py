@@ -172,6 +172,9 @@ def _decode_evt21(words, height, width, state, part, left_out, t, x, y, p):  # n
                 limit = last_plain_time(time, end)
             latest = time
             column, row = (upper >> 11) & 0x7FF, upper & 0x7FF
+            while pixels & 0xFF == 0:
+                pixels >>= 8
+                column += 8
             while pixels:
                 if pixels & 1:
                     if column >= width or row >= height:

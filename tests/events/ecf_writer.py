@@ -78,16 +78,18 @@ def encode_ecf(events, mode):
     return head + _rows(rows) + _columns(columns) + _polarities(polarities)
 
 
-def write_ecf(path, chunks, count, chunk_events, geometry="32x24"):
+def write_ecf(path, chunks, count, chunk_events, shuffled=False):
     """A file as Metavision writes it; ``chunks`` = bytes of each chunk, None for one that the codec has skipped."""
     with h5py.File(path, "w") as file:
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_chunk((chunk_events,))
+        if shuffled:
+            creation.set_shuffle()
         creation.set_filter(0x8ECF, h5py.h5z.FLAG_OPTIONAL)
         space = h5py.h5s.create_simple((count,))
         table = h5py.h5d.create(file.create_group("CD").id, b"events", h5py.h5t.py_create(TABLE), space, creation)
         for number, content in enumerate(chunks):
             plain = isinstance(content, np.ndarray)
             table.write_direct_chunk((number * chunk_events,), content.tobytes() if plain else content, int(plain))
-        file.attrs["geometry"] = geometry
+        file.attrs["geometry"] = "32x24"
     return path

@@ -79,3 +79,6 @@ def test_damaged_files_are_refused(tmp_path):
     path = write_ecf(tmp_path / "c.hdf5", [good], 10, 5)
     with pytest.raises(DataError, match="events from 5 on cannot be read"):
         read(path)
+    path = write_ecf(tmp_path / "d.hdf5", [good], 5, 5, shuffled=True)
+    with pytest.raises(DataError, match=r"unusual way \(HDF5 filters \[2, 36559\].*metavision_file_to_dat"):
+        open_recording(path)
