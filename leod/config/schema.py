@@ -15,6 +15,9 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFraction = Annotated[float, Field(gt=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+# Far beyond any clock, and sums of two still fit into 64 bits.
+TimeUs = Annotated[int, Field(ge=0, le=1 << 62)]
+TimeShiftUs = Annotated[int, Field(ge=-(1 << 62), le=1 << 62)]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -43,13 +46,13 @@ class RecordingTimesConfig(Settings):
         default=None,
         description="what the files' times count, whole or fractional; null = as the format says, microseconds",
     )
-    offset_us: int = Field(
+    offset_us: TimeShiftUs = Field(
         default=0, description="added to every time in microseconds; boxes are on the clock after it"
     )
-    start_us: NonNegativeInt | None = Field(
+    start_us: TimeUs | None = Field(
         default=None, description="events before this time, on the clock after the offset, are left out unchecked"
     )
-    end_us: NonNegativeInt | None = Field(default=None, description="events after this time are left out unchecked")
+    end_us: TimeUs | None = Field(default=None, description="events after this time are left out unchecked")
 
     @model_validator(mode="after")
     def _in_order(self) -> RecordingTimesConfig:

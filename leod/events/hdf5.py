@@ -29,6 +29,7 @@ _NAMES = {
 }
 _KINDS = {"t": "iuf", "x": "iu", "y": "iu", "p": "iub"}
 _MOST_LISTED = 20
+_LARGEST_SHIFT_US = 1 << 62
 _OTHER_NAMES = "; ".join(f"{name} (or {', '.join(others)})" for name, (_, *others) in _NAMES.items())
 _LAYOUTS = (
     "Expected a group 'events' (or 'CD/events', or the top of the file) with lists of equal length, or a table of this "
@@ -187,7 +188,10 @@ class Hdf5Recording(Recording):
                     f"{_describe(item.name, item)} must be a single whole number, which is added to all times.",
                 )
             value = np.asarray(item[()]).reshape(1)
-            shifts.append(int(to_microseconds(self.path, value, self._times.unit)[0]))
+            shift = int(to_microseconds(self.path, value, self._times.unit)[0])
+            if abs(shift) > _LARGEST_SHIFT_US:
+                raise DataError(self.path, f"{_describe(item.name, item)} is {value[0]}, which is no time.")
+            shifts.append(shift)
         if len(set(shifts)) > 1:
             raise DataError(
                 self.path, f"{' and '.join(item.name for item in found)} contradict each other: {shifts}. Keep one."

@@ -60,6 +60,10 @@ def test_size_of_a_silent_file_comes_from_the_caller(tmp_path):
         ({"ts": COLUMNS["t"]}, "several lists that could be t: t, ts"),
         ({"height": np.array([24, 24])}, "'height' must be a single whole number"),
         ({"t_offset": np.array([1.5])}, r"'/events/t_offset' \(float64, shape \[1\]\) must be a single whole number"),
+        (
+            {"t_offset": np.uint64(2**64 - 1)},
+            r"'/events/t_offset' \(uint64, shape \[\]\) is 18446744073709551615, which",
+        ),
         ({"t_offset": np.array([1, 2])}, r"'/events/t_offset' .* must be a single whole number"),
         ({"t": np.array([3, 9, 5_000_000, 20])}, "runs backwards at event 3"),
         ({"x": np.array([0, 32, 5, 6])}, "event 1 lies at x = 32"),

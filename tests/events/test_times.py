@@ -170,6 +170,12 @@ def test_what_is_left_out_is_not_checked(tmp_path):
     assert read(path, start_us=6, end_us=15) == [(10, 1, 1, 1)]
 
 
+@pytest.mark.parametrize("name", ["offset_us", "start_us", "end_us"])
+def test_times_beyond_any_clock_are_refused(name):
+    with pytest.raises(ValueError, match="less than or equal to 4611686018427387904"):
+        RecordingTimesConfig(**{name: 2**63})
+
+
 def test_start_after_end_is_refused():
     with pytest.raises(ValueError, match="start_us 5 must not lie after end_us 4"):
         RecordingTimesConfig(start_us=5, end_us=4)
