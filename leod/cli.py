@@ -15,11 +15,12 @@ from typing import Annotated, Literal, TypeVar
 import typer
 
 from leod import __version__
-from leod.config.load import load_settings, load_study, study_schema
+from leod.config.load import load_settings, load_study, study_schema, validate
 from leod.config.schema import (
     HardwareConfig,
     LabelBudget,
     PlausibilityConfig,
+    RecordingTimesConfig,
     SensorSize,
     SequenceConfig,
     Settings,
@@ -562,7 +563,9 @@ def _sensor(text: str | None) -> SensorSize | None:
 
 @app.command(rich_help_panel=TOOLS)
 def detect(
-    recording: Annotated[Path, typer.Argument(help="Recording: *.raw, *.dat, *.h5, *.hdf5 or *.aedat4.")],
+    recording: Annotated[
+        Path, typer.Argument(help="Recording: *.raw, *.dat, *.h5, *.hdf5, *.aedat4, *.bag, *.mcap or *.db3.")
+    ],
     weights: Annotated[Path, typer.Option("--weights", "--checkpoint", help="A detector: model.ckpt.")],
     video: Annotated[Path | None, typer.Option("--video", help="MP4 file of events and boxes to write.")] = None,
     boxes: Annotated[
@@ -578,6 +581,14 @@ def detect(
     ] = None,
     speed: Annotated[float, typer.Option("--speed", help="Recorded seconds per second of video.")] = 1.0,
     theme: Annotated[str, typer.Option("--theme", help="Colours of the video: light or dark.")] = "light",
+    time_unit: Annotated[
+        str | None, typer.Option("--time-unit", help="What the file's times count: s, ms, us or ns; default: us.")
+    ] = None,
+    time_offset_us: Annotated[int, typer.Option("--time-offset-us", help="Added to every time, microseconds.")] = 0,
+    start_us: Annotated[
+        int | None, typer.Option("--start-us", help="Events before this time (after the offset) are left out.")
+    ] = None,
+    end_us: Annotated[int | None, typer.Option("--end-us", help="Events after this time are left out.")] = None,
     hardware: HardwareOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -595,6 +606,11 @@ def detect(
         downsample_by_2=downsample,
         speed=speed,
         theme=theme,
+        times=validate(
+            RecordingTimesConfig,
+            {"unit": time_unit, "offset_us": time_offset_us, "start_us": start_us, "end_us": end_us},
+            "--time-unit, --time-offset-us, --start-us, --end-us",
+        ),
         hardware=_hardware(hardware, threads, None, None),
     )
 

@@ -15,6 +15,9 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFraction = Annotated[float, Field(gt=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+# Far beyond any clock, and sums of two still fit into 64 bits.
+TimeUs = Annotated[int, Field(ge=0, le=1 << 62)]
+TimeShiftUs = Annotated[int, Field(ge=-(1 << 62), le=1 << 62)]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -36,6 +39,31 @@ class SensorSize(Settings):
 
     height: PositiveInt
     width: PositiveInt
+
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+
+class RecordingTimesConfig(Settings):
+    """The clock of recordings and the part of them that is read (see `leod.events.recording`)."""
+
+    unit: TimeUnit | None = Field(
+        default=None,
+        description="what the files' times count, whole or fractional; null = as the format says, microseconds",
+    )
+    offset_us: TimeShiftUs = Field(
+        default=0, description="added to every time in microseconds; boxes are on the clock after it"
+    )
+    start_us: TimeUs | None = Field(
+        default=None, description="events before this time, on the clock after the offset, are left out unchecked"
+    )
+    end_us: TimeUs | None = Field(default=None, description="events after this time are left out unchecked")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RecordingTimesConfig:
+        if self.start_us is not None and self.end_us is not None and self.start_us > self.end_us:
+            raise ValueError(f"start_us {self.start_us} must not lie after end_us {self.end_us}")
+        return self
 
 
 class SimulationConfig(Settings):
@@ -136,24 +164,6 @@ class WindowsConfig(Settings):
         return self.train_until if split == "train" else self.evaluation_until
 
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
-
-
-class RecordingTimesConfig(Settings):
-    """What the times in a recording mean. Everything else counts microseconds of the clock that comes out of this."""
-
-    unit: TimeUnit | None = Field(
-        default=None, description="unit of the times; null = as the format says, microseconds"
-    )
-    offset_us: int = Field(default=0, description="added to every time, in microseconds")
-    start_us: NonNegativeInt | None = Field(
-        default=None, description="events before this time are left out, unseen; null = none"
-    )
-    end_us: NonNegativeInt | None = Field(
-        default=None, description="events after this time are left out, unseen; null = none"
-    )
-
-
 class AllRecordingTimesConfig(RecordingTimesConfig):
     """`RecordingTimesConfig` of a data set, with exceptions for single recordings."""
 
@@ -171,7 +181,7 @@ class BoxTimesConfig(Settings):
     """What the times in a box file mean."""
 
     unit: TimeUnit = Field(default="us", description="unit of the times, also of a column called t_us")
-    offset_us: int = Field(default=0, description="added to every time, in microseconds")
+    offset_us: TimeShiftUs = Field(default=0, description="added to every time, in microseconds")
     zero: Literal["clock", "first_event"] = Field(
         default="clock",
         description="what zero is: zero of the recording's clock, or the recording's first event (Metavision's tools "

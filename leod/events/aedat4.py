@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from leod.config.schema import SensorSize
+from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.checking import EventChecker
-from leod.events.chunk import DEFAULT_CHUNK_EVENTS, EventChunk, Recording, resolve_sensor_size
+from leod.events.chunk import DEFAULT_CHUNK_EVENTS, TIMES_AS_RECORDED, EventChunk, Recording, resolve_sensor_size
+from leod.events.times import require_microseconds
 
 try:
     import faery
@@ -28,16 +29,26 @@ class Aedat4Recording(Recording):
     Args:
         path: The file.
         sensor: Size of the sensor, compared with what the file says.
+        times: Shift of the clock, and which part is read.
 
     Raises:
-        DataError: The file is damaged or of another kind, contradicts ``sensor``, or faery is not installed.
+        DataError: The file is damaged or of another kind, contradicts ``sensor``, the unit of ``times`` is another one,
+            or faery is not installed.
     """
 
-    def __init__(self, path: Path, sensor: SensorSize | None = None) -> None:
+    def __init__(
+        self, path: Path, sensor: SensorSize | None = None, times: RecordingTimesConfig = TIMES_AS_RECORDED
+    ) -> None:
         self.path = Path(path)
+        self._times = times
+        require_microseconds(self.path, times, "AEDAT4")
         with self.path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise DataError(self.path, "is not an AEDAT4 file: empty, damaged or of an older version of AEDAT.")
+                raise DataError(
+                    self.path,
+                    "is not an AEDAT4 file: empty, damaged or of an older version of AEDAT, which iniVation's "
+                    "AedatTools turn into a bag of ROS (ExportRosBag).",
+                )
         if faery is None:
             raise DataError(self.path, "reading AEDAT4 needs the package faery: pip install 'leod[aedat4]'.")
         width, height = self._open().dimensions()
@@ -62,12 +73,15 @@ class Aedat4Recording(Recording):
 
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events; see `Recording.chunks`."""
-        checker = EventChecker(self.path, self.height, self.width)
+        checker = EventChecker(self.path, self.height, self.width, self._times)
         for packet in self._packets():
             for start in range(0, len(packet), max_events):
                 events = packet[start : start + max_events]
                 t, x, y, p = (np.ascontiguousarray(events[name]) for name in ("t", "x", "y", "on"))
-                yield checker.check(t.astype(np.int64), x, y, p)
+                chunk = checker.check(t.astype(np.int64), x, y, p)
+                if len(chunk):
+                    yield chunk
+        checker.finish()
 
     def close(self) -> None:
         """Nothing to do: faery closes the file."""

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from leod.config.schema import SensorSize
+from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError, SensorSizeUnknownError
 
 DEFAULT_CHUNK_EVENTS = 4_000_000
@@ -19,6 +19,8 @@ MAXIMUM_LATENESS_US = 1_000_000
 """An event may come this much after later ones; it then counts at the latest time seen before it."""
 MAXIMUM_GAP_US = 600_000_000
 """Two neighbouring events further apart than this are a damaged clock, not a pause."""
+TIMES_AS_RECORDED = RecordingTimesConfig()
+"""The file's own unit, no shift, all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,15 @@ class Recording(abc.ABC):
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events from the first one on.
 
-        Times never decrease: an event up to `MAXIMUM_LATENESS_US` late gets the latest time before it.
+        Times never decrease: an event up to `MAXIMUM_LATENESS_US` late gets the latest time before it. Events outside
+        of the part that was asked for (`RecordingTimesConfig`) are left out before anything about them is checked.
 
         Args:
             max_events: Upper limit of events in one chunk.
 
         Raises:
-            DataError: The file is damaged; the message names the first event that is.
+            DataError: The file is damaged; the message names the first event that is. Or it has events, but none in the
+                part that was asked for.
         """
 
     @abc.abstractmethod
@@ -116,19 +120,3 @@ def resolve_sensor_size(
             path, "the file does not tell the size of its sensor. Give the sensor's height and width."
         )
     return sensor.height, sensor.width
-
-
-def describe_time_jump(index: int, previous_us: int, time_us: int) -> str:
-    """Words for a clock that runs backwards or jumps ahead.
-
-    Args:
-        index: Number of the event in its file, from 0.
-        previous_us: Latest time before the event, microseconds.
-        time_us: Time of the event, microseconds.
-    """
-    direction = "runs backwards" if time_us < previous_us else "jumps ahead"
-    return (
-        f"time {direction} at event {index}: from {previous_us} us to {time_us} us. Events may be late by up to "
-        f"{MAXIMUM_LATENESS_US} us and pauses last up to {MAXIMUM_GAP_US} us; the file is damaged or was put together "
-        "from several recordings. Record or convert it again, or cut it before this event."
-    )

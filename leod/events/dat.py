@@ -13,16 +13,28 @@ from typing import BinaryIO
 
 import numpy as np
 
-from leod.config.schema import SensorSize
+from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.chunk import (
     DEFAULT_CHUNK_EVENTS,
-    MAXIMUM_GAP_US,
-    MAXIMUM_LATENESS_US,
+    TIMES_AS_RECORDED,
     EventChunk,
     Recording,
-    describe_time_jump,
     resolve_sensor_size,
+)
+from leod.events.times import (
+    JUMPED,
+    LEFT_OUT,
+    NO_TIME,
+    describe_time_jump,
+    judge,
+    last_plain_time,
+    leave_out,
+    limits,
+    new_count,
+    only_read,
+    report_left_out,
+    require_microseconds,
 )
 from leod.files import atomic_file
 from leod.jit import compiled
@@ -38,42 +50,68 @@ _CLOCK_PERIOD_US = 1 << 32
 _COMPLETE, _BAD_TIME, _BAD_POSITION = 0, 1, 2
 
 
-@compiled
-def _decode(words, height, width, clock, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
-    """Decode events; ``clock`` = [latest time or -1, offset of the current counter period] is carried on.
+# What `_decode` carries from one chunk to the next: indices into an int64 array.
+_LATEST = 0  # latest time of the events that were read; NO_TIME before the first one
+_REFERENCE = 1  # latest time of all events; NO_TIME before the first one
+_OFFSET = 2  # duration of the counter's complete periods
+_PROBLEM_TIME = 3
 
-    Returns (state, index, time): whether all events are sound and, if not, the number and time of the first bad one.
+
+@compiled
+def _plain_limit(latest, reference, end):  # noqa: ANN001, ANN202 -- compiled
+    """Last time of the events that need no second look."""
+    # Where later events were left out, the counter may have wrapped among them: each one needs a second look.
+    return last_plain_time(latest, end) if reference <= latest else latest - 1
+
+
+@compiled
+def _decode(words, height, width, state, shift, begin, end, left_out, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
+    """Decode events and add ``shift`` to their times; those outside of ``begin`` .. ``end`` get the time `NO_TIME`.
+
+    Returns (condition, index): whether all events are sound and, if not, the number of the first one that is not.
     """
     half_period = np.int64(_CLOCK_PERIOD_US // 2)
-    latest = clock[0]
-    offset = clock[1]
+    latest, reference, offset = state[_LATEST], state[_REFERENCE], state[_OFFSET]
+    condition, index = _COMPLETE, np.int64(-1)
+    shifted = offset + shift
+    limit = _plain_limit(latest, reference, end)
     for i in range(len(t)):
-        time = np.int64(words[2 * i]) + offset
-        if latest < 0:
-            latest = time
-        delta = time - latest
-        if delta < 0 or delta > MAXIMUM_GAP_US:
-            if delta < -half_period:
+        time = np.int64(words[2 * i]) + shifted
+        if time < latest or time > limit:
+            reference = max(reference, latest)
+            if reference != NO_TIME and time < reference - half_period:
                 offset += _CLOCK_PERIOD_US
-                delta += _CLOCK_PERIOD_US
-            elif delta > half_period and offset > 0:
+                time += _CLOCK_PERIOD_US
+            elif reference != NO_TIME and time > reference + half_period and offset > 0:
                 # A late event from before the counter wrapped.
-                delta -= _CLOCK_PERIOD_US
-            if delta > MAXIMUM_GAP_US or delta < -MAXIMUM_LATENESS_US:
-                return _BAD_TIME, i, latest + delta
-        latest = max(latest, latest + delta)
+                time -= _CLOCK_PERIOD_US
+            shifted = offset + shift
+            reference = max(reference, time)
+            verdict = judge(time, latest, begin, end)
+            if verdict == LEFT_OUT:
+                leave_out(left_out, time, 1)
+                t[i] = NO_TIME
+                limit = _plain_limit(latest, reference, end)
+                continue
+            if verdict == JUMPED:
+                state[_PROBLEM_TIME] = time
+                condition, index = _BAD_TIME, i
+                break
+            time = max(time, latest)
+            limit = _plain_limit(time, reference, end)
+        latest = time
         packed = words[2 * i + 1]
         column = packed & np.uint32(_LARGEST_COORDINATE)
         row = (packed >> np.uint32(14)) & np.uint32(_LARGEST_COORDINATE)
         if column >= width or row >= height:
-            return _BAD_POSITION, i, time
+            condition, index = _BAD_POSITION, i
+            break
         t[i] = latest
         x[i] = column
         y[i] = row
         p[i] = (packed >> np.uint32(28)) & np.uint32(1)
-        clock[0] = latest
-    clock[1] = offset
-    return _COMPLETE, np.int64(-1), np.int64(0)
+    state[_LATEST], state[_REFERENCE], state[_OFFSET] = latest, max(reference, latest), offset
+    return condition, index
 
 
 class DatRecording(Recording):
@@ -82,14 +120,19 @@ class DatRecording(Recording):
     Args:
         path: The file.
         sensor: Size of the sensor where the header does not tell it.
+        times: Shift of the clock, and which part is read.
 
     Raises:
         DataError: The header is missing or of another version, the events are of another type, the file is cut off,
-            or the sensor size is unknown.
+            the unit of ``times`` is another one, or the sensor size is unknown.
     """
 
-    def __init__(self, path: Path, sensor: SensorSize | None = None) -> None:
+    def __init__(
+        self, path: Path, sensor: SensorSize | None = None, times: RecordingTimesConfig = TIMES_AS_RECORDED
+    ) -> None:
         self.path = Path(path)
+        self._times = times
+        require_microseconds(self.path, times, "DAT")
         try:
             self._file: BinaryIO = self.path.open("rb")
         except OSError as error:
@@ -159,7 +202,9 @@ class DatRecording(Recording):
 
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events; see `Recording.chunks`."""
-        clock = np.array([-1, 0], dtype=np.int64)
+        state = np.array([NO_TIME, NO_TIME, 0, 0], dtype=np.int64)
+        left_out = new_count()
+        clock = (state, self._times.offset_us, *limits(self._times), left_out)
         words = np.empty(2 * min(max_events, max(self.num_events, 1)), dtype="<u4")
         for start in range(0, self.num_events, max_events):
             count = min(max_events, self.num_events - start)
@@ -173,10 +218,13 @@ class DatRecording(Recording):
                 y=np.empty(count, np.uint16),
                 p=np.empty(count, np.uint8),
             )
-            state, index, time = _decode(words, self.height, self.width, clock, chunk.t, chunk.x, chunk.y, chunk.p)
-            if state == _BAD_TIME:
-                raise DataError(self.path, describe_time_jump(start + index, int(clock[0]), int(time)))
-            if state == _BAD_POSITION:
+            columns = (chunk.t, chunk.x, chunk.y, chunk.p)
+            before = left_out[0]
+            condition, index = _decode(words, self.height, self.width, *clock, *columns)
+            if condition == _BAD_TIME:
+                latest, time = int(state[_LATEST]), int(state[_PROBLEM_TIME])
+                raise DataError(self.path, describe_time_jump(start + index, latest, time, self._times))
+            if condition == _BAD_POSITION:
                 packed = int(words[2 * index + 1])
                 raise DataError(
                     self.path,
@@ -184,7 +232,10 @@ class DatRecording(Recording):
                     f"y = {packed >> 14 & _LARGEST_COORDINATE}, outside the sensor of {self.width} x {self.height} "
                     "pixels (width x height). The sensor size is wrong or the file is damaged.",
                 )
-            yield chunk
+            chunk = chunk if left_out[0] == before else only_read(chunk)
+            if len(chunk):
+                yield chunk
+        report_left_out(self.path, self._times, self.num_events - int(left_out[0]), left_out)
 
     def close(self) -> None:
         """Close the file."""

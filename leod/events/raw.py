@@ -1,9 +1,9 @@
-"""Prophesee RAW recordings in the encodings EVT 2.0 and EVT 3.0.
+"""Prophesee RAW recordings in the encodings EVT 2.0, EVT 2.1 and EVT 3.0.
 
-Source of the formats: Prophesee's documentation of RAW files, EVT 2.0 and EVT 3.0 (docs.prophesee.ai). The decoders are
-our own: the libraries on PyPI either decode the times of EVT 3.0 wrongly (expelliarmus), report 1280 x 720 for every
-EVT 2.0 sensor and accept events outside of it (faery), or load the whole file (evlib). A test compares the events with
-faery's where it is installed.
+Source of the formats: Prophesee's documentation of RAW files, EVT 2.0, EVT 2.1 and EVT 3.0 (docs.prophesee.ai). The
+decoders are our own: the libraries on PyPI either decode the times of EVT 3.0 wrongly (expelliarmus), report 1280 x 720
+for every EVT 2.0 sensor and accept events outside of it (faery), or load the whole file (evlib). A test compares the
+events with faery's where it is installed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,28 @@ from typing import BinaryIO
 
 import numpy as np
 
-from leod.config.schema import SensorSize
+from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.events.chunk import (
     DEFAULT_CHUNK_EVENTS,
-    MAXIMUM_GAP_US,
     MAXIMUM_LATENESS_US,
+    TIMES_AS_RECORDED,
     EventChunk,
     Recording,
-    describe_time_jump,
     resolve_sensor_size,
+)
+from leod.events.times import (
+    JUMPED,
+    LEFT_OUT,
+    NO_TIME,
+    describe_time_jump,
+    judge,
+    last_plain_time,
+    leave_out,
+    limits,
+    new_count,
+    report_left_out,
+    require_microseconds,
 )
 from leod.jit import compiled
 
@@ -35,11 +47,11 @@ logger = logging.getLogger(__name__)
 _BLOCK_WORDS = 1 << 18
 _MAXIMUM_LINE_BYTES = 4096
 _MAXIMUM_HEADER_LINES = 1000
-_MOST_EVENTS_PER_WORD = 12
+_EVT21_PIXELS, _EVT3_PIXELS = 32, 12
 _COMPLETE, _BAD_TIME, _BAD_POSITION = 0, 1, 2
 
 # What the decoders carry from one block of words to the next: indices into an int64 array. -1 = not known yet.
-_LATEST = 0  # latest event time
+_LATEST = 0  # latest time of the events that were read; NO_TIME before the first one
 _OFFSET = 1  # duration of the clock's complete periods
 _HIGH = 2  # upper part of the clock
 _LOW = 3  # lower part of the clock (EVT 3.0)
@@ -69,10 +81,23 @@ def _next_period(step, offset, high_bits, low_bits):  # noqa: ANN001, ANN202 -- 
 
 
 @compiled
-def _decode_evt2(words, height, width, state, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
+def _count_pixels(pixels):  # noqa: ANN001, ANN202 -- compiled
+    """Number of pixels in a vector."""
+    count = 0
+    while pixels:
+        pixels &= pixels - 1
+        count += 1
+    return count
+
+
+@compiled
+def _decode_evt2(words, height, width, state, part, left_out, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
     """Decode 32-bit words; returns (condition, words used, events written)."""
+    shift, begin, end = part
     latest, offset, high, dropped = state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED]
     condition, used, written = _COMPLETE, len(words), 0
+    limit = last_plain_time(latest, end)
+    begun = shift + offset + (high << _EVT2_LOW_BITS)
     for i in range(len(words)):
         word = np.int64(words[i])
         kind = word >> 28
@@ -83,19 +108,24 @@ def _decode_evt2(words, height, width, state, t, x, y, p):  # noqa: ANN001, ANN2
             if written == len(t):
                 used = i
                 break
-            time = offset + (high << _EVT2_LOW_BITS) + ((word >> 22) & 0x3F)
+            time = begun + ((word >> 22) & 0x3F)
+            if time < latest or time > limit:
+                verdict = judge(time, latest, begin, end)
+                if verdict == LEFT_OUT:
+                    leave_out(left_out, time, 1)
+                    continue
+                if verdict == JUMPED:
+                    state[_PROBLEM_TIME] = time
+                    condition, used = _BAD_TIME, i
+                    break
+                time = max(time, latest)
+                limit = last_plain_time(time, end)
+            latest = time
             column, row = (word >> 11) & 0x7FF, word & 0x7FF
-            if latest < 0:
-                latest = time
-            if time > latest + MAXIMUM_GAP_US or time < latest - MAXIMUM_LATENESS_US:
-                state[_PROBLEM_TIME] = time
-                condition, used = _BAD_TIME, i
-                break
             if column >= width or row >= height:
                 state[_PROBLEM_X], state[_PROBLEM_Y] = column, row
                 condition, used = _BAD_POSITION, i
                 break
-            latest = max(latest, time)
             t[written], x[written], y[written], p[written] = latest, column, row, kind
             written += 1
         elif kind == 0x8:
@@ -103,16 +133,79 @@ def _decode_evt2(words, height, width, state, t, x, y, p):  # noqa: ANN001, ANN2
             if high >= 0:
                 offset = _next_period(following - high, offset, _EVT2_HIGH_BITS, _EVT2_LOW_BITS)
             high = following
+            begun = shift + offset + (high << _EVT2_LOW_BITS)
     state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED] = latest, offset, high, dropped
     return condition, used, written
 
 
 @compiled
-def _decode_evt3(words, height, width, state, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
+def _decode_evt21(words, height, width, state, part, left_out, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
+    """Decode 64-bit words, the upper half as the more significant; returns (condition, words used, events written)."""
+    shift, begin, end = part
+    latest, offset, high, dropped = state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED]
+    condition, used, written = _COMPLETE, len(words), 0
+    limit = last_plain_time(latest, end)
+    begun = shift + offset + (high << _EVT2_LOW_BITS)
+    for i in range(len(words)):
+        upper, pixels = np.int64(words[i] >> np.uint64(32)), np.int64(words[i] & np.uint64(0xFFFFFFFF))
+        kind = upper >> 28
+        if kind <= 1:
+            if pixels == 0:
+                continue
+            if high < 0:
+                dropped += _count_pixels(pixels)
+                continue
+            if written + _EVT21_PIXELS > len(t):
+                used = i
+                break
+            time = begun + ((upper >> 22) & 0x3F)
+            if time < latest or time > limit:
+                verdict = judge(time, latest, begin, end)
+                if verdict == LEFT_OUT:
+                    leave_out(left_out, time, _count_pixels(pixels))
+                    continue
+                if verdict == JUMPED:
+                    state[_PROBLEM_TIME] = time
+                    condition, used = _BAD_TIME, i
+                    break
+                time = max(time, latest)
+                limit = last_plain_time(time, end)
+            latest = time
+            column, row = (upper >> 11) & 0x7FF, upper & 0x7FF
+            while pixels & 0xFF == 0:
+                pixels >>= 8
+                column += 8
+            while pixels:
+                if pixels & 1:
+                    if column >= width or row >= height:
+                        state[_PROBLEM_X], state[_PROBLEM_Y] = column, row
+                        condition, used = _BAD_POSITION, i
+                        break
+                    t[written], x[written], y[written], p[written] = latest, column, row, kind
+                    written += 1
+                pixels >>= 1
+                column += 1
+            if condition != _COMPLETE:
+                break
+        elif kind == 0x8:
+            following = upper & 0xFFFFFFF
+            if high >= 0:
+                offset = _next_period(following - high, offset, _EVT2_HIGH_BITS, _EVT2_LOW_BITS)
+            high = following
+            begun = shift + offset + (high << _EVT2_LOW_BITS)
+    state[_LATEST], state[_OFFSET], state[_HIGH], state[_DROPPED] = latest, offset, high, dropped
+    return condition, used, written
+
+
+@compiled
+def _decode_evt3(words, height, width, state, part, left_out, t, x, y, p):  # noqa: ANN001, ANN202 -- compiled
     """Decode 16-bit words; returns (condition, words used, events written)."""
+    shift, begin, end = part
     latest, offset, high, low = state[_LATEST], state[_OFFSET], state[_HIGH], state[_LOW]
     row, base, vector_polarity, dropped = state[_ROW], state[_BASE], state[_POLARITY], state[_DROPPED]
     condition, used, written = _COMPLETE, len(words), 0
+    limit = last_plain_time(latest, end)
+    begun = shift + offset + (high << _EVT3_LOW_BITS)
     for i in range(len(words)):
         word = np.int64(words[i])
         kind = word >> 12
@@ -124,21 +217,28 @@ def _decode_evt3(words, height, width, state, t, x, y, p):  # noqa: ANN001, ANN2
             if written + length > len(t):
                 used = i
                 break
-            if kind != 0x2 and base >= 0:
-                base += length
-            time = offset + (high << _EVT3_LOW_BITS) + low
-            known = pixels != 0 and high >= 0 and row >= 0 and column >= 0
-            if known and latest < 0:
-                latest = time
-            if known and (time > latest + MAXIMUM_GAP_US or time < latest - MAXIMUM_LATENESS_US):
-                state[_PROBLEM_TIME] = time
-                condition, used = _BAD_TIME, i
-                break
-            latest = max(latest, time) if known else latest
+            if kind != 0x2:
+                base += length if base >= 0 else 0
+                if pixels == 0:
+                    continue
+            if (high | row | column) < 0:
+                dropped += _count_pixels(pixels)
+                continue
+            time = begun + low
+            if time < latest or time > limit:
+                verdict = judge(time, latest, begin, end)
+                if verdict == LEFT_OUT:
+                    leave_out(left_out, time, _count_pixels(pixels))
+                    continue
+                if verdict == JUMPED:
+                    state[_PROBLEM_TIME] = time
+                    condition, used = _BAD_TIME, i
+                    break
+                time = max(time, latest)
+                limit = last_plain_time(time, end)
+            latest = time
             while pixels:
-                if pixels & 1 and not known:
-                    dropped += 1
-                elif pixels & 1:
+                if pixels & 1:
                     if column >= width or row >= height:
                         state[_PROBLEM_X], state[_PROBLEM_Y] = column, row
                         condition, used = _BAD_POSITION, i
@@ -162,6 +262,7 @@ def _decode_evt3(words, height, width, state, t, x, y, p):  # noqa: ANN001, ANN2
                     offset = _next_period(following - high, offset, _EVT3_HIGH_BITS, _EVT3_LOW_BITS)
                 # The low part that belongs to it follows; until then the old one would lie ahead of time.
                 high, low = following, np.int64(0)
+                begun = shift + offset + (high << _EVT3_LOW_BITS)
     state[_LATEST], state[_OFFSET], state[_HIGH], state[_LOW] = latest, offset, high, low
     state[_ROW], state[_BASE], state[_POLARITY], state[_DROPPED] = row, base, vector_polarity, dropped
     return condition, used, written
@@ -179,8 +280,11 @@ class _Encoding:
 
 _ENCODINGS = {
     "EVT2": _Encoding("EVT 2.0", np.dtype("<u4"), 1, _decode_evt2),
-    "EVT3": _Encoding("EVT 3.0", np.dtype("<u2"), _MOST_EVENTS_PER_WORD, _decode_evt3),
+    "EVT21": _Encoding("EVT 2.1", np.dtype("<u8"), _EVT21_PIXELS, _decode_evt21),
+    "EVT3": _Encoding("EVT 3.0", np.dtype("<u2"), _EVT3_PIXELS, _decode_evt3),
 }
+# Negative, positive, time, trigger, vendor words and their continuation.
+_EVT21_KINDS = (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
 _ENCODING_OF_VERSION = {"2.0": "EVT2", "2.1": "EVT21", "3.0": "EVT3", "4.0": "EVT4"}
 
 # Old headers name the camera instead of its size. Source: sensor generations in Prophesee's OpenEB (HAL plugins).
@@ -212,9 +316,9 @@ _SENSOR_OF_SYSTEM_ID = {
 
 
 class RawRecording(Recording):
-    """A Prophesee RAW file in EVT 2.0 or EVT 3.0, decoded block by block.
+    """A Prophesee RAW file in EVT 2.0, EVT 2.1 or EVT 3.0, decoded block by block.
 
-    Times are those of the camera's clock, which is 24 bits long in EVT 3.0 (16.8 s) and 34 bits in EVT 2.0 (4.8 h);
+    Times are those of the camera's clock, which is 24 bits long in EVT 3.0 (16.8 s) and 34 bits in the others (4.8 h);
     where it wraps around, times go on counting. Metavision's own tools subtract the clock's first value by default.
     Events before the first complete time and row are dropped, since nothing says when and where they happened; triggers
     and vendor words are skipped.
@@ -222,14 +326,19 @@ class RawRecording(Recording):
     Args:
         path: The file.
         sensor: Size of the sensor where the header does not tell it.
+        times: Shift of the clock, and which part is read.
 
     Raises:
-        DataError: The header is missing or damaged, the encoding is another one, the file is cut off, or the sensor
-            size is unknown.
+        DataError: The header is missing or damaged, the encoding is another one, the file is cut off, the unit of
+            ``times`` is another one, or the sensor size is unknown.
     """
 
-    def __init__(self, path: Path, sensor: SensorSize | None = None) -> None:
+    def __init__(
+        self, path: Path, sensor: SensorSize | None = None, times: RecordingTimesConfig = TIMES_AS_RECORDED
+    ) -> None:
         self.path = Path(path)
+        self._times = times
+        require_microseconds(self.path, times, "Prophesee RAW")
         try:
             self._file: BinaryIO = self.path.open("rb")
         except OSError as error:
@@ -246,6 +355,7 @@ class RawRecording(Recording):
                     f"length of a word in {self._encoding.name}. Copy or record it again.",
                 )
             self._word_count = size // self._encoding.word.itemsize
+            self._swap_halves = self._find_halves(fields)
             self.height, self.width = resolve_sensor_size(self.path, *self._find_size(fields), sensor)
         except BaseException:
             self._file.close()
@@ -273,7 +383,7 @@ class RawRecording(Recording):
         raise DataError(self.path, f"the header does not end within {_MAXIMUM_HEADER_LINES} lines: damaged.")
 
     def _find_encoding(self, fields: dict[str, str]) -> _Encoding:
-        name, *options = fields.get("format", "").upper().split(";")
+        name = fields.get("format", "").upper().split(";")[0]
         if not name and "evt" in fields:
             name = _ENCODING_OF_VERSION.get(fields["evt"], f"evt {fields['evt']}")
         encoding = _ENCODINGS.get(name)
@@ -281,12 +391,43 @@ class RawRecording(Recording):
             said = f"the events are encoded as {name}" if name else "the header does not tell the events' encoding"
             raise DataError(
                 self.path,
-                f"{said}; supported are EVT2 and EVT3 (not EVT2.1, EVT4 or frames such as HISTO3D). Convert the "
-                "recording to DAT or to HDF5 (events/t,x,y,p).",
+                f"{said}; supported are EVT2, EVT21 and EVT3 (not EVT4 or frames such as HISTO3D). Convert the "
+                "recording with Metavision's metavision_file_to_dat or metavision_file_to_hdf5.",
             )
-        if "ENDIANNESS=BIG" in options or fields.get("endianness", "").lower() == "big":
-            raise DataError(self.path, "its words are big-endian; only little-endian ones are supported. Convert it.")
         return encoding
+
+    def _find_halves(self, fields: dict[str, str]) -> bool:
+        """Whether the halves of a word are stored the other way round, the upper one first.
+
+        The header says `endianness little` or, for the halves the other way round (IMX636), `legacy`. Where it is
+        silent, the words tell: only in the right order do all of them have a kind that exists, and some carry the time.
+
+        Raises:
+            DataError: The words are big-endian, or nothing tells the order of their halves.
+        """
+        options = dict(option.lower().partition("=")[::2] for option in fields.get("format", "").split(";")[1:])
+        order = options.get("endianness", fields.get("endianness", "")).lower()
+        if order == "big":
+            raise DataError(
+                self.path,
+                "its words are big-endian; only little-endian ones are supported. Convert it with Metavision's "
+                "metavision_file_to_dat or metavision_file_to_hdf5.",
+            )
+        if self._encoding.name != "EVT 2.1" or not self._word_count:
+            return False
+        if order in ("little", "legacy"):
+            return order == "legacy"
+        content = self._file.read(min(_BLOCK_WORDS, self._word_count) * self._encoding.word.itemsize)
+        self._file.seek(self._begin)
+        halves = np.frombuffer(content, "<u4").reshape(-1, 2) >> 28
+        fit = [bool(np.isin(kinds, _EVT21_KINDS).all() and (kinds == 0x8).any()) for kinds in halves.T]
+        if fit[0] == fit[1]:
+            raise DataError(
+                self.path,
+                "the header does not tell in which order the halves of the 64-bit words are stored, and the words do "
+                "not show it. Add the line '% endianness little' or '% endianness legacy' (IMX636) before '% end'.",
+            )
+        return fit[0]
 
     def _find_size(self, fields: dict[str, str]) -> tuple[int | None, int | None]:
         """(height, width) according to the header, as far as it tells them."""
@@ -324,8 +465,11 @@ class RawRecording(Recording):
         """Read all events; see `Recording.chunks`."""
         state = np.full(_STATE_SIZE, -1, np.int64)
         state[[_OFFSET, _LOW, _DROPPED]] = 0
+        state[_LATEST] = NO_TIME
         block = np.empty(min(_BLOCK_WORDS, max(self._word_count, 1)), self._encoding.word)
         most = min(max(max_events, self._encoding.events_per_word), len(block) * self._encoding.events_per_word)
+        part = (self._times.offset_us, *limits(self._times))
+        left_out = new_count()
         seen = 0
         for start in range(0, self._word_count, len(block)):
             words = block[: min(len(block), self._word_count - start)]
@@ -333,21 +477,27 @@ class RawRecording(Recording):
             wanted = memoryview(words).cast("B")
             if self._file.readinto(wanted) != wanted.nbytes:
                 raise DataError(self.path, f"became shorter while it was read, after event {seen}.")
+            if self._swap_halves:
+                np.bitwise_or(words << np.uint64(32), words >> np.uint64(32), out=words)
             while len(words):
                 columns = [np.empty(most, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8)]
-                condition, used, written = self._encoding.decode(words, self.height, self.width, state, *columns)
+                condition, used, written = self._encoding.decode(
+                    words, self.height, self.width, state, part, left_out, *columns
+                )
                 if condition != _COMPLETE:
-                    raise DataError(self.path, self._describe(condition, seen + written, state))
+                    number = seen + written + int(left_out[0])
+                    raise DataError(self.path, self._describe(condition, number, state))
                 words = words[used:]
                 seen += written
                 for first in range(0, written, max_events):
                     yield EventChunk(*(column[first : min(first + max_events, written)] for column in columns))
+        report_left_out(self.path, self._times, seen, left_out)
         if state[_DROPPED]:
             logger.info("%s: dropped %d events before the first complete time and row", self.path, int(state[_DROPPED]))
 
     def _describe(self, condition: int, event: int, state: np.ndarray) -> str:
         if condition == _BAD_TIME:
-            return describe_time_jump(event, int(state[_LATEST]), int(state[_PROBLEM_TIME]))
+            return describe_time_jump(event, int(state[_LATEST]), int(state[_PROBLEM_TIME]), self._times)
         return (
             f"event {event} lies at x = {state[_PROBLEM_X]}, y = {state[_PROBLEM_Y]}, outside the sensor of "
             f"{self.width} x {self.height} pixels (width x height). The sensor size is wrong or the file is damaged."

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from leod.config.schema import DetectionConfig, HardwareConfig, SensorSize, SequenceConfig
+from leod.config.schema import DetectionConfig, HardwareConfig, RecordingTimesConfig, SensorSize, SequenceConfig
 from leod.errors import ConfigError, SensorSizeUnknownError
 from leod.events.chunk import Recording
 from leod.events.preprocess import read_adjoining_windows
@@ -88,6 +88,7 @@ def detect(
     speed: float = 1.0,
     theme: str = "light",
     scale: int = 0,
+    times: RecordingTimesConfig = RecordingTimesConfig(),  # noqa: B008  (immutable)
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> DetectionSummary:
     """Run a detector over a recording and write its boxes and a video of events and boxes.
@@ -111,6 +112,7 @@ def detect(
         speed: Video: seconds of the recording per second of playing; above real time frames are left out.
         theme: Video: 'light' or 'dark'.
         scale: Video: enlargement of the frames' pixels; 0: such that text is legible.
+        times: Unit and shift of the recording's clock, and which part is read. Boxes are on the clock after the shift.
         hardware: Where the detector runs.
 
     Raises:
@@ -130,7 +132,7 @@ def detect(
     counts: Counter[int] = Counter()
     collected: list[np.ndarray] = []
     first_us = last_us = windows = 0
-    with _open(recording, sensor, config) as opened:
+    with _open(recording, sensor, times, config) as opened:
         factor = 2 if halve else 1
         size = opened.height, opened.width
         _adapt(detector, opened, halve)
@@ -206,16 +208,16 @@ def _check_options(
         raise ConfigError(f"speed must lie in 0..1000 and scale be at least 0; got {speed:g} and {scale}")
 
 
-def _open(path: Path, sensor: SensorSize | None, config: SequenceConfig) -> Recording:
+def _open(path: Path, sensor: SensorSize | None, times: RecordingTimesConfig, config: SequenceConfig) -> Recording:
     try:
-        return open_recording(path, sensor)
+        return open_recording(path, sensor, times)
     except SensorSizeUnknownError:
         logger.warning(
             "%s does not tell the size of its sensor; taking %d x %d (height x width) of the detector's data set. Give "
             "the size (--sensor) if it is another.",
             *(path, config.sensor.height, config.sensor.width),
         )
-        return open_recording(path, config.sensor)
+        return open_recording(path, config.sensor, times)
 
 
 def _adapt(detector: Detector, recording: Recording, halve: bool) -> None:

@@ -1,9 +1,10 @@
-"""A small encoder of Prophesee RAW files, written from the description of EVT 2.0 and EVT 3.0."""
+"""A small encoder of Prophesee RAW files, written from the description of EVT 2.0, 2.1 and 3.0."""
 
 import struct
 
 HEADERS = {
     "EVT2": b"% evt 2.0\n% geometry 32x24\n% end\n",
+    "EVT21": b"% evt 2.1\n% format EVT21;height=24;width=32;endianness=little\n% geometry 32x24\n% end\n",
     "EVT3": b"% evt 3.0\n% format EVT3;height=24;width=32\n% end\n",
 }
 
@@ -19,6 +20,20 @@ def evt2_words(*words):
             packed.append(p << 28 | low << 22 | x << 11 | y)
         else:
             packed.append(values[0])
+    return struct.pack(f"<{len(packed)}I", *packed)
+
+
+def evt21_words(*words, legacy=False):
+    """Bytes of ('high', bits), ('cd', low time, x, y, p, pixels), ('other', bits) words; legacy: upper half first."""
+    packed = []
+    for kind, *values in words:
+        upper, pixels = values[0], 0
+        if kind == "high":
+            upper |= 0x8 << 28
+        elif kind == "cd":
+            low, x, y, p, pixels = values
+            upper = p << 28 | low << 22 | x << 11 | y
+        packed += [upper, pixels] if legacy else [pixels, upper]
     return struct.pack(f"<{len(packed)}I", *packed)
 
 
@@ -52,6 +67,27 @@ def encode_evt2(events):
             words.append(("high", high & 0xFFFFFFF))
         words.append(("cd", t & 0x3F, x, y, p))
     return evt2_words(*words)
+
+
+def encode_evt21(events, legacy=False):
+    """Bytes of (t, x, y, p) events sorted by time; neighbouring pixels of one moment share a word."""
+    words, high = [], None
+    position = 0
+    while position < len(events):
+        t, x, y, p = events[position]
+        while high is None or high < t >> 6:
+            high = t >> 6 if high is None else high + 1
+            words.append(("high", high & 0xFFFFFFF))
+        pixels, next_offset = 0, 0
+        for following in events[position:]:
+            offset = following[1] - x
+            if following[0] != t or following[2:] != (y, p) or not next_offset <= offset < 32:
+                break
+            pixels |= 1 << offset
+            next_offset = offset + 1
+            position += 1
+        words.append(("cd", t & 0x3F, x, y, p, pixels))
+    return evt21_words(*words, legacy=legacy)
 
 
 def encode_evt3(events, vectors=True):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_writer import HEADERS, encode_evt2, encode_evt3, evt2_words, evt3_words
+from raw_writer import HEADERS, encode_evt2, encode_evt3, encode_evt21, evt2_words, evt3_words, evt21_words
 
 from leod.config.schema import SensorSize
 from leod.errors import DataError
@@ -14,7 +14,7 @@ from leod.events.raw import RawRecording
 from leod.events.recording import open_recording
 
 SAMPLES = Path(os.environ.get("LEOD_SAMPLES", Path(__file__).resolve().parents[3] / "shared" / "data"))
-ENCODERS = {"EVT2": encode_evt2, "EVT3": encode_evt3}
+ENCODERS = {"EVT2": encode_evt2, "EVT21": encode_evt21, "EVT3": encode_evt3}
 EVT3_PERIOD = 1 << 24
 EVT2_PERIOD = 1 << 34
 
@@ -53,6 +53,63 @@ def test_state_is_carried_from_block_to_block(tmp_path, monkeypatch):
     events = [(t, x, 5, 1) for t in (10, 5_000, 9_999) for x in (3, 4, 7, 12)]
     assert read(write(tmp_path, HEADERS["EVT3"] + encode_evt3(events))) == events
     assert read(write(tmp_path, HEADERS["EVT2"] + encode_evt2(events))) == events
+    assert read(write(tmp_path, HEADERS["EVT21"] + encode_evt21(events))) == events
+
+
+def test_vectors_of_32_pixels(tmp_path):
+    words = [
+        ("cd", 1, 1, 1, 1, 0xFF),
+        ("high", 3),
+        ("other", 0xA1234567),
+        ("cd", 5, 0, 23, 1, 0xFFFFFFFF),
+        ("cd", 6, 30, 0, 0, 0b11),
+        ("cd", 7, 31, 0, 0, 0),
+        ("cd", 7, 3, 2, 0, 1 << 28),
+    ]
+    expected = [(197, x, 23, 1) for x in range(32)] + [(198, 30, 0, 0), (198, 31, 0, 0), (199, 31, 2, 0)]
+    path = write(tmp_path, HEADERS["EVT21"] + evt21_words(*words))
+    # A vector is never split, whatever the size of a chunk.
+    for size in (1, 31, 32, 33, 1_000):
+        assert read(path, size) == expected
+    words = [("high", 2**28 - 1), ("cd", 60, 1, 1, 1, 1), ("high", 0), ("cd", 3, 1, 1, 1, 1)]
+    times = [event[0] for event in read(write(tmp_path, HEADERS["EVT21"] + evt21_words(*words)))]
+    assert times == [EVT2_PERIOD - 4, EVT2_PERIOD + 3]
+
+
+@pytest.mark.parametrize(
+    ("header", "legacy"),
+    [
+        (b"% evt 2.1\n% endianness little\n% geometry 32x24\n% end\n", False),
+        (b"% evt 2.1\n% endianness legacy\n% geometry 32x24\n% end\n", True),
+        (b"% format EVT21;height=24;width=32;endianness=legacy\n% end\n", True),
+        (b"% format EVT21;height=24;width=32\n% end\n", False),
+        (b"% format EVT21;height=24;width=32\n% end\n", True),
+    ],
+)
+def test_order_of_the_halves(tmp_path, header, legacy):
+    events = [(1_000 + 70 * i, i % 20, i % 24, i % 2) for i in range(200)]
+    events += [(20_000 + i, x, 5, 1) for i in range(5) for x in (3, 4, 7, 31)]
+    assert read(write(tmp_path, header + encode_evt21(events, legacy)), 50) == events
+
+
+def test_order_of_the_halves_that_nothing_tells(tmp_path):
+    header = b"% evt 2.1\n% geometry 32x24\n% end\n"
+    with pytest.raises(DataError, match=r"order the halves.*% endianness legacy"):
+        read(write(tmp_path, header + evt21_words(("cd", 1, 1, 1, 1, 1))))
+    assert read(write(tmp_path, header)) == []
+
+
+def test_evt21_as_evlib_reads_it(tmp_path):
+    evlib = pytest.importorskip("evlib")
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.integers(0, 40, 3_000)).tolist()
+    events = [(t, int(x), int(y), t % 2) for t, x, y in zip(times, *rng.integers(0, 24, (2, 3_000)), strict=True)]
+    events = sorted({*events, *((t, x + 1, y, p) for t, x, y, p in events)})
+    path = write(tmp_path, HEADERS["EVT21"] + encode_evt21(events))
+    theirs = evlib.load_events(str(path)).collect()
+    columns = [theirs[name].to_list() for name in ("x", "y", "polarity")]
+    ours = sorted((x, y, p) for _, x, y, p in read(path))
+    assert sorted(zip(*columns[:2], [max(p, 0) for p in columns[2]], strict=True)) == ours
 
 
 def test_vectors_continue_where_the_last_one_ended(tmp_path):
@@ -154,9 +211,8 @@ LATE = MAXIMUM_LATENESS_US // 4096 + 2
     [
         (b"", "must begin with lines"),
         (b"\x00\x01\x02\x03", "must begin with lines"),
-        (b"% Date 2020\n" + EVT2_EVENT, "does not tell the events' encoding; supported are EVT2 and EVT3"),
-        (b"% evt 2.1\n% geometry 8x8\n", "encoded as EVT21"),
-        (b"% format EVT4;height=8;width=8\n% end\n", "encoded as EVT4"),
+        (b"% Date 2020\n" + EVT2_EVENT, "does not tell the events' encoding; supported are EVT2, EVT21 and EVT3"),
+        (b"% format EVT4;height=8;width=8\n% end\n", "encoded as EVT4.*metavision_file_to_dat"),
         (b"% evt 7\n", "encoded as evt 7"),
         (b"% evt 3.0\n% geometry 8x8\n% endianness big\n% end\n", "big-endian"),
         (b"% evt 3.0\n% geometry wide\n% end\n", "geometry 'wide'"),

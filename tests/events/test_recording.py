@@ -22,6 +22,22 @@ def test_suffix_tells_the_format(tmp_path, events):
         open_recording(tmp_path / "b.dat")
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"), [("a.aedat", "AedatTools"), ("a.ES", "faery input file"), ("a.csv", "h5py"), ("a.npz", "h5py")]
+)
+def test_other_formats_are_refused_with_a_way_to_convert_them(tmp_path, name, advice):
+    (tmp_path / name).write_bytes(b"1")
+    with pytest.raises(DataError, match=f"unknown format; expected .*To convert it: .*{advice}"):
+        open_recording(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", [".DAT", ".Dat"])
+def test_endings_in_capital_letters(tmp_path, events, ending):
+    write_dat(tmp_path / f"a{ending}", [events], 24, 32)
+    with open_recording(tmp_path / f"a{ending}") as recording:
+        assert sum(map(len, recording.chunks())) == len(events)
+
+
 def test_real_dat_recording():
     path = SAMPLES / "sample_ncars.dat"
     if not path.is_file():

@@ -2,12 +2,14 @@ import json
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from tiny_sequences import CONFIG, HEIGHT, MODEL, WIDTH, random_detector
 
-from leod.config.schema import SensorSize
+from leod.cli import main
+from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import ConfigError, DataError
 from leod.events.chunk import EventChunk
 from leod.events.dat import write_dat
@@ -151,6 +153,44 @@ def test_silent_header(tmp_path, checkpoint, caplog):
     assert detect(path, checkpoint, sensor=SensorSize(height=30, width=50)).windows == 2
     with pytest.raises(DataError, match="outside the sensor"):
         detect(path, checkpoint, sensor=SensorSize(height=10, width=50))
+
+
+def test_times_of_boxes_are_on_the_clock_after_the_shift(tmp_path, checkpoint, recording):
+    path, _ = recording
+    shifted = tmp_path / "shifted.csv"
+    detect(path, checkpoint, boxes=tmp_path / "plain.csv", confidence_threshold=THRESHOLD)
+    times = RecordingTimesConfig(offset_us=7_000_000)
+    detect(path, checkpoint, boxes=shifted, confidence_threshold=THRESHOLD, times=times)
+    plain = read_boxes(tmp_path / "plain.csv", CONFIG.classes)
+    plain["t"] += 7_000_000
+    np.testing.assert_array_equal(read_boxes(shifted, CONFIG.classes), plain)
+
+
+def test_command_takes_unit_shift_and_part(tmp_path, checkpoint, recording, monkeypatch, capsys):
+    path, events = recording
+    fractional = tmp_path / "seconds.h5"
+    with h5py.File(fractional, "w") as file:
+        for name in "txyp":
+            file[f"events/{name}"] = events.t / 1e6 if name == "t" else getattr(events, name)
+
+    def run(*options):
+        command = ["leod", "detect", str(options[0]), "--weights", str(checkpoint), "--boxes", str(tmp_path / "a.csv")]
+        monkeypatch.setattr("sys.argv", [*command, "--confidence", str(THRESHOLD), *map(str, options[1:])])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0
+
+    clock = ("--time-unit", "s", "--time-offset-us", 900_000, "--start-us", 1_230_000, "--end-us", 1_300_000)
+    assert run(fractional, *clock) == 0
+    times = np.unique(read_boxes(tmp_path / "a.csv", CONFIG.classes)["t"])
+    first = int(events.t[events.t >= 330_000][0]) + 900_000
+    assert set(times.tolist()) <= {first + CONFIG.window_us, first + 2 * CONFIG.window_us}
+    assert run(path, "--time-unit", "ns") == 1
+    assert "DAT defines itself what times count" in capsys.readouterr().err
+    assert run(path, "--start-us", 5, "--end-us", 4) == 1
+    assert "start_us 5 must not lie after end_us 4" in capsys.readouterr().err
+    assert run(path, "--time-unit", "h") == 1
+    assert "unit" in capsys.readouterr().err
 
 
 def test_no_events_leaves_no_files(tmp_path, checkpoint):
