@@ -22,8 +22,6 @@ include: "rules/report.smk"
 
 localrules:
     all,
-    write_hardware,
-    write_plausibility,
     write_plan,
     write_report_plan,
 

@@ -20,6 +20,7 @@ from leod.config.stages import (
     TrainSettings,
 )
 from leod.errors import LeodError
+from leod.events.discovery import files_of_split
 from leod.gpus import visible_gpus
 from leod.manifests import describe_names, lost_recordings, lost_sequences
 
@@ -83,6 +84,16 @@ wildcard_constraints:
 def settings(stage_settings):
     """The stage's settings as one line of JSON: the parameter that decides whether a result is stale."""
     return stage_settings.model_dump_json(by_alias=True)
+
+
+def without_influence(stage_settings):
+    """What a stage is told, but what makes no result stale: how it uses the machine, what it warns about.
+
+    Snakemake compares no parameter that is a function of the output. An `ancient` input would not do: a job that has to
+    write it keeps Snakemake from seeing other changes of what follows.
+    """
+    text = settings(stage_settings)
+    return lambda wildcards, output: text
 
 
 def logged(command: str) -> str:
@@ -184,8 +195,7 @@ def recordings_of(wildcards) -> list[str]:
     make_again(manifest, lost_sequences(manifest, DATASET.sequences))
     if DATASET.simulate is not None:
         return [rules.simulate.output.manifest]
-    folder = Path(DATASET.recordings) / wildcards.split
-    return sorted(str(file) for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    return [str(file) for file in files_of_split(Path(DATASET.recordings) / wildcards.split)]
 
 
 def subsample_settings(wildcards) -> str:

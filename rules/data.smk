@@ -1,47 +1,4 @@
 # Recordings → sequences → kept labels.
-# How a stage uses the machine is no parameter of its result. It is handed over in a file that the stages take as
-# `ancient`: a change of it makes nothing stale.
-rule write_hardware:
-    output:
-        hardware=f"{RESULTS}/hardware.json",
-    log:
-        f"{LOGS}/write_hardware.log",
-    benchmark:
-        f"{BENCHMARKS}/write_hardware.tsv"
-    conda:
-        "../envs/leod.yaml"
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        content=STUDY.hardware.model_dump(mode="json"),
-    message:
-        "Noting how the study uses the machine"
-    script:
-        "../workflow/scripts/write_json.py"
-
-
-# Nor are the limits of what is refused and warned about parameters of the sequences.
-rule write_plausibility:
-    output:
-        limits=f"{RESULTS}/plausibility.json",
-    log:
-        f"{LOGS}/write_plausibility.log",
-    benchmark:
-        f"{BENCHMARKS}/write_plausibility.tsv"
-    conda:
-        "../envs/leod.yaml"
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        content=DATASET.plausibility.model_dump(mode="json"),
-    message:
-        "Noting what is implausible"
-    script:
-        "../workflow/scripts/write_json.py"
-
-
 if DATASET.simulate is not None:
 
     rule simulate:
@@ -76,7 +33,6 @@ if DATASET.recordings:
     rule preprocess:
         input:
             recordings_of,
-            limits=ancient(rules.write_plausibility.output.limits),
         output:
             manifest=f"{MANIFESTS}/{{split}}-{{shard}}.json",
         log:
@@ -94,13 +50,14 @@ if DATASET.recordings:
             sequences=DATASET.sequences,
             shards=STUDY.preprocess.shards,
             settings=settings(PreprocessSettings.from_study(STUDY)),
+            plausibility=without_influence(DATASET.plausibility),
         message:
             "Preprocessing {wildcards.split} recordings (shard {wildcards.shard})"
         shell:
             logged(
                 "leod preprocess --recordings {params.recordings:q} --output {params.sequences:q} --split {wildcards.split}"
                 " --manifest {output.manifest:q} --shard {wildcards.shard} --shards {params.shards} --processes {threads}"
-                " --plausibility {input.limits:q} --settings {params.settings:q}"
+                " --plausibility {params.plausibility:q} --settings {params.settings:q}"
             )
 
 else:

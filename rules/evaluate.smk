@@ -3,7 +3,6 @@ rule evaluate:
     input:
         lambda wildcards: sequence_manifests(wildcards.split),
         model=f"{ROUND}/model.ckpt",
-        hardware=ancient(rules.write_hardware.output.hardware),
     output:
         metrics=f"{ROUND}/metrics/{{split}}_{{variant}}.json",
     log:
@@ -19,12 +18,13 @@ rule evaluate:
         runtime=480,
     params:
         sequences=DATASET.sequences,
+        hardware=without_influence(STUDY.hardware),
         settings=settings(EvaluateSettings.from_study(STUDY)),
     message:
         "Evaluating {wildcards.experiment}, round {wildcards.round} ({wildcards.variant}, {wildcards.split})"
     shell:
         logged(
             "leod evaluate --checkpoint {input.model:q} --sequences {params.sequences:q} --output {output.metrics:q}"
-            " --split {wildcards.split} --variant {wildcards.variant} --threads {threads} --hardware {input.hardware:q}"
+            " --split {wildcards.split} --variant {wildcards.variant} --threads {threads} --hardware {params.hardware:q}"
             " --settings {params.settings:q}"
         )

@@ -5,7 +5,6 @@ if CHOOSES_THRESHOLDS:
         input:
             sequence_manifests("val"),
             model=previous_model,
-            hardware=ancient(rules.write_hardware.output.hardware),
         output:
             thresholds=f"{ROUND}/thresholds.json",
         log:
@@ -25,13 +24,14 @@ if CHOOSES_THRESHOLDS:
             runtime=480,
         params:
             sequences=DATASET.sequences,
+            hardware=without_influence(STUDY.hardware),
             settings=settings(ChooseThresholdsSettings.from_study(STUDY)),
         message:
             "Choosing score thresholds: {wildcards.experiment}, round {wildcards.round}"
         shell:
             logged(
                 "leod choose-thresholds --checkpoint {input.model:q} --sequences {params.sequences:q}"
-                " --output {output.thresholds:q} --threads {threads} --hardware {input.hardware:q}"
+                " --output {output.thresholds:q} --threads {threads} --hardware {params.hardware:q}"
                 " --settings {params.settings:q}"
             )
 
@@ -40,7 +40,6 @@ rule generate_pseudo_labels:
     input:
         sequence_manifests("train"),
         model=previous_model,
-        hardware=ancient(rules.write_hardware.output.hardware),
         labels=rules.subsample_labels.output.labels,
         thresholds=chosen_thresholds,
     output:
@@ -64,6 +63,7 @@ rule generate_pseudo_labels:
         sequences=DATASET.sequences,
         shards=len(SHARDS),
         thresholds=lambda wildcards, input: " ".join(f"--thresholds {shlex.quote(file)}" for file in input.thresholds),
+        hardware=without_influence(STUDY.hardware),
         settings=settings(GenerateSettings.from_study(STUDY)),
     message:
         "Pseudo-labels of {wildcards.experiment}, round {wildcards.round}, shard {wildcards.shard}"
@@ -71,7 +71,7 @@ rule generate_pseudo_labels:
         logged(
             "leod generate-pseudo-labels --checkpoint {input.model:q} --sequences {params.sequences:q}"
             " --labels {input.labels:q} --output {output.predictions:q} --shard {wildcards.shard} --shards {params.shards}"
-            " {params.thresholds} --threads {threads} --hardware {input.hardware:q} --settings {params.settings:q}"
+            " {params.thresholds} --threads {threads} --hardware {params.hardware:q} --settings {params.settings:q}"
         )
 
 

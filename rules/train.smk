@@ -4,7 +4,6 @@ rule pretrain:
         pretraining_sequences(),
         weights=published_weights(),
         labels=rules.subsample_labels.output.labels,
-        hardware=ancient(rules.write_hardware.output.hardware),
     output:
         model=f"{EXPERIMENT}/round_0/model.ckpt",
         curves=f"{EXPERIMENT}/round_0/training.csv",
@@ -28,13 +27,14 @@ rule pretrain:
         sequences=DATASET.sequences,
         folder=subpath(output.model, parent=True),
         seed=lambda wildcards: cell(wildcards).seed,
+        hardware=without_influence(STUDY.hardware),
         settings=pretrain_settings,
     message:
         "Pretraining {wildcards.experiment}"
     shell:
         logged(
             "{resources.launcher} leod pretrain --sequences {params.sequences:q} --labels {input.labels:q} --output {params.folder:q}"
-            " --seed {params.seed} --threads {threads} --hardware {input.hardware:q}"
+            " --seed {params.seed} --threads {threads} --hardware {params.hardware:q}"
             " --on-terminate {resources.on_terminate} --time-limit {resources.time_limit_min}"
             " --settings {params.settings:q}"
         )
@@ -47,7 +47,6 @@ rule self_train:
         dataset=f"{ROUND}/dataset",
         manifest=f"{ROUND}/dataset.json",
         previous=previous_detector,
-        hardware=ancient(rules.write_hardware.output.hardware),
     output:
         model=f"{ROUND}/model.ckpt",
         curves=f"{ROUND}/training.csv",
@@ -76,13 +75,14 @@ rule self_train:
         folder=subpath(output.model, parent=True),
         previous=lambda wildcards, input: " ".join(f"--previous {shlex.quote(file)}" for file in input.previous),
         seed=lambda wildcards: cell(wildcards).seed,
+        hardware=without_influence(STUDY.hardware),
         settings=settings(TrainSettings.for_self_training(STUDY)),
     message:
         "Self-training {wildcards.experiment}, round {wildcards.round}"
     shell:
         logged(
             "{resources.launcher} leod self-train --dataset {input.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
-            " {params.previous} --seed {params.seed} --threads {threads} --hardware {input.hardware:q}"
+            " {params.previous} --seed {params.seed} --threads {threads} --hardware {params.hardware:q}"
             " --on-terminate {resources.on_terminate} --time-limit {resources.time_limit_min}"
             " --settings {params.settings:q}"
         )

@@ -162,6 +162,15 @@ def overlooked_files(folder: Path, ignore: Collection[str] = ()) -> list[Path]:
     return _look_through(Path(folder), ignore).others
 
 
+def files_of_split(folder: Path) -> list[Path]:
+    """All files from which the sequences of a split are made, sorted; none if the folder does not exist."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    inside = [entry / part for entry in folder.iterdir() for part in (_DSEC_EVENTS, _DSEC_BOXES)]
+    return sorted(path for path in (*folder.iterdir(), *inside) if path.is_file())
+
+
 def names_in(folder: Path, skip: Collection[str] = (), ignore: Collection[str] = ()) -> set[str]:
     """Names of the recordings of a split, without the skipped ones; none if the folder does not exist."""
     folder = Path(folder)

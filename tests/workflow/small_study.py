@@ -46,7 +46,7 @@ STUDY["self_train"] = STUDY["pretrain"] | {"loss": {"ignore_thresholds": {"car":
 
 # What is known to depend on when, where and how often something was run.
 _UNESSENTIAL = {"provenance", "fingerprint"}
-_UNCOMPARED = {"hardware.json", "plan.json", "report_plan.json"}
+_UNCOMPARED = {"plan.json", "report_plan.json"}
 # Damaged working checkpoints stay where they are set aside; the last three are links to the original sequences.
 _FOLDERS_UNCOMPARED = {"logs", "benchmarks", "figures", "checkpoints", "event_representations_v2", "val", "test"}
 EXPERIMENT = "results/small/weakly_supervised-0.5-offset0-seed0"

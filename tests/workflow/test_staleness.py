@@ -69,7 +69,7 @@ CASES = {
         {"max_cut_boxes": 0.1},
         {"write_report": 1},
     ),
-    "use of the machine": ("hardware.num_workers", 0, {}),
+    "use of the machine": ("hardware.num_workers", 3, {}),
 }
 
 
@@ -82,8 +82,6 @@ def test_changed_setting_reruns_only_what_uses_it(finished: Checkout, case: str)
     key, value, expected = CASES[case]
     set_value(finished.study, key, value)
     jobs = finished.pending()
-    for written_but_old in ("write_hardware", "write_plausibility"):
-        jobs.pop(written_but_old, None)
     assert jobs == expected
 
 
@@ -142,8 +140,14 @@ def test_full_size_study_is_planned_in_seconds_without_data(checkout: Checkout) 
     assert 100 < total < 3000
 
 
+def test_changed_use_of_the_machine_hides_no_other_change(finished: Checkout) -> None:
+    set_value(finished.study, "hardware.num_workers", 3)
+    set_value(finished.study, "report.confidence_threshold", 0.4)
+    assert finished.pending() == {"write_report": 1}
+
+
 def test_changed_use_of_the_machine_touches_nothing_when_run(finished: Checkout) -> None:
-    set_value(finished.study, "hardware.num_workers", 0)
+    set_value(finished.study, "hardware.num_workers", 3)
     model = next((finished.folder / "results" / "quickstart").glob("weakly*/round_0/model.ckpt"))
     before = model.stat().st_mtime_ns
     finished.snakemake()
