@@ -1,7 +1,7 @@
 # A study from recordings to its summary. Table of contents: configuration, rules, targets.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.2")
 
 # Only when no study is given on the command line: a second configfile would be merged into the first.
 if "name" not in config:

@@ -29,7 +29,7 @@ def new_batch(labelled, is_first=(True, True), seed=0, length=4):
     for step, slot in labelled:
         mask[step, slot] = True
     targets = torch.zeros(length, 2, 1, 7)
-    targets[mask, 0] = torch.tensor([1.0, 30.0, 16.0, 20.0, 18.0, 1.0, 1.0])
+    targets[:, :, 0][mask] = torch.tensor([1.0, 30.0, 16.0, 20.0, 18.0, 1.0, 1.0])
     return Batch(
         frames=torch.randint(0, 5, (length, 2, 4, 32, 64), generator=generator, dtype=torch.uint8),
         is_first=torch.tensor(is_first),
