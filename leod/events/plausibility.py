@@ -523,7 +523,7 @@ def table(facts: Sequence[RecordingFacts], box_files: Sequence[BoxFacts]) -> lis
 
     Args:
         facts: Counts of its recordings; empty if nobody counted (sequences that were preprocessed elsewhere).
-        box_files: Counts of their box files.
+        box_files: Counts of their box files, or of their labels, of which less is known.
     """
     rows: list[tuple[str, object]] = []
     if facts:
@@ -548,21 +548,26 @@ def table(facts: Sequence[RecordingFacts], box_files: Sequence[BoxFacts]) -> lis
     def total(name: str) -> int:
         return sum(getattr(entry, name) for entry in box_files)
 
+    rows += [("label moments in the box files", total("moments")), ("boxes in the box files", total("boxes"))]
+    if facts:
+        rows[-1:-1] = [
+            ("  found empty", total("moments_found_empty")),
+            ("  outside the recording", total("moments_outside")),
+            ("  not taken by label_times", total("moments_unused")),
+        ]
+        rows.append(("  of classes left out", total("left_out")))
     rows += [
-        ("label moments in the box files", total("moments")),
-        ("  found empty", total("moments_found_empty")),
-        ("  outside the recording", total("moments_outside")),
-        ("  not taken by label_times", total("moments_unused")),
-        ("boxes in the box files", total("boxes")),
-        ("  of classes left out", total("left_out")),
         ("  ignored", total("ignored")),
         ("  doubled", total("doubled")),
         ("  nearly doubled", total("nearly_doubled") - total("doubled")),
-        ("  outside the sensor", total("outside")),
-        ("  cut at its border", total("cut")),
-        ("  dropped by filters", total("filtered")),
-        ("  frozen since the moment before", total("frozen")),
     ]
+    if facts:
+        rows += [
+            ("  outside the sensor", total("outside")),
+            ("  cut at its border", total("cut")),
+            ("  dropped by filters", total("filtered")),
+        ]
+    rows.append(("  frozen since the moment before", total("frozen")))
     for name in dict.fromkeys(name for entry in box_files for name in entry.classes):
         counts = [entry.classes[name] for entry in box_files if name in entry.classes]
         shapes = " / ".join(str(sum(entry[key] for entry in counts)) for key in ("boxes", "wider", "higher"))

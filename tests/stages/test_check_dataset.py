@@ -216,6 +216,21 @@ def test_damaged_chunk_is_found_by_reading(dataset):
     assert "2 of 12 frames cannot be read, the first is frame 4" in problem
 
 
+def test_labelled_frames_without_events_are_a_problem(dataset):
+    with h5py.File(frames_file(sequence_of(dataset)), "r+") as file:
+        file["data"][3] = 0
+        file["data"][5] = 0
+    assert problems(dataset) == []
+    (problem,) = problems(dataset, deep=True)
+    assert "train-0: 1 of 2 frames with ground truth hold no event, the first is frame 3" in problem
+    report = check_dataset(dataset, CONFIG, deep=True)
+    assert report.to_json()["splits"]["train"]["empty_labelled_frames"] == 1
+    assert "no problems" not in report.render()
+    # Where nothing is to be seen, nothing need happen.
+    write_labels(sequence_of(dataset), labels()[2:], [0, 0])
+    assert problems(dataset, deep=True) == []
+
+
 def test_a_sequence_in_two_splits_is_found(dataset):
     shutil.copytree(sequence_of(dataset), dataset / "test" / "train-0")
     (problem,) = problems(dataset)

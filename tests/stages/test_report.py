@@ -13,6 +13,7 @@ from made_up_study import CLASSES, made_up_results, made_up_settings
 from pseudo_label_study import model_config, sequence_config, track_filter_settings, write_data_set, write_shards
 
 from leod.errors import DataError
+from leod.events.plausibility import BoxFacts, RecordingFacts
 from leod.files import read_json, write_json
 from leod.models.checkpoint import save_detector
 from leod.models.detector import build_detector
@@ -21,6 +22,28 @@ from leod.stages.track_filter import track_filter
 from leod.visualization.report import report_figures, report_page
 
 EXPERIMENT = "weakly_supervised-0.05-seed0"
+
+
+def plausibility_of(name):
+    """What preprocessing would have counted: frozen boxes, and a file that belongs to nothing."""
+    boxes = BoxFacts(moments=20, first_us=100_000, last_us=900_000, boxes=20, comparable=19, frozen=19)
+    boxes.classes = {class_name: {"boxes": 10, "wider": 0, "higher": 9} for class_name in CLASSES}
+    facts = RecordingFacts(
+        frames=20,
+        labelled_frames=4,
+        boxes=6,
+        empty_frames=1,
+        empty_labelled_frames=0,
+        events=123_456,
+        first_event_us=7,
+        last_event_us=1_000_000,
+        complete=True,
+        pixels=6144,
+        fingerprint="f",
+        box_file=boxes,
+    )
+    overlooked = {"kind": "files overlooked", "text": "1 file(s): notes.txt", "recordings": []}
+    return {"facts": {name: facts.to_json()}, "findings": [overlooked]}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +73,7 @@ def finished(tmp_path_factory):
             files |= {"quality": folder / "quality.json", "dataset": dataset, "manifest": manifest}
         runs.append(cell | {key: str(path) for key, path in files.items()})
     sequence_list = [{"name": "a", "frames": 20, "labelled_frames": 4, "boxes": 6}]
-    write_json(root / "train-0.json", {"sequences": sequence_list})
+    write_json(root / "train-0.json", {"sequences": sequence_list} | plausibility_of("a"))
     benchmark = pd.DataFrame({"s": [61.5], "max_rss": [2048.0]})
     benchmark.to_csv(root / "pretrain.tsv", sep="\t", index=False)
     plan = {
@@ -120,6 +143,15 @@ def test_numbers_come_from_the_files(page):
     row = cells.index("train")
     assert cells[row + 1 : row + 5] == ["1", "20", "4", "6"]
     assert all(f"{name}: pseudo-labels" in page for name in CLASSES)
+
+
+def test_counts_of_preprocessing_and_what_is_unlikely_about_them(page):
+    assert "Warning: train: frozen boxes: a: 19 of 19 boxes equal a box of the label moment before" in page
+    assert "Warning: train: files overlooked: 1 file(s): notes.txt" in page
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    shown = {"events": "123456", "frozen since the moment before": "19", "boxes in the box files": "20"}
+    for title, value in shown.items():
+        assert cells[cells.index(title) + 1] == value
 
 
 def test_missing_result_is_named(finished, tmp_path):
