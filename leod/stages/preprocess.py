@@ -17,7 +17,7 @@ from leod.config.schema import PlausibilityConfig
 from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError, ResourceError
 from leod.events.discovery import RecordingFiles, find_recordings, names_in, overlooked_files
-from leod.events.plausibility import RecordingFacts, describe, findings_of, judge, shorten
+from leod.events.plausibility import RecordingFacts, describe, findings_of, judge, shorten, table
 from leod.events.preprocess import NothingLeftError, write_sequence
 from leod.files import TEMPORARY_PREFIX, atomic_directory, locked, read_json, remove_leftovers, write_json
 from leod.labels.files import SPLITS, STAMP_NAME
@@ -287,6 +287,8 @@ def preprocess(
                     "recordings": [],
                 }
             )
+        counts = table(list(facts.values()), [entry.box_file for entry in facts.values() if entry.box_file is not None])
+        logger.info("%s: what was read\n%s", split, "\n".join(f"    {title}: {value}" for title, value in counts))
         for finding in findings:
             logger.warning("%s: %s", split, describe(finding))
         write_json(

@@ -183,9 +183,10 @@ def test_a_few_events_over_a_day_make_no_frames_without_a_word(folder):
 def test_labels_partly_outside_are_counted_and_dropped(folder, caplog):
     t, x, y, p = moving(3)
     folder.events(t, x, y, p).csv(boxes(seconds=12))
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         manifest = folder.run()
     assert counts(manifest) == (60, 12, 12)
+    assert "outside the recording: 35" in caplog.text
     assert "35 of 47 label moments lie before the first or after the last event" in caplog.text
     assert box_facts(manifest)["moments_outside"] == 35
     assert folder.array("timestamps_us.npy")[-1] < 3_050_001
