@@ -23,7 +23,6 @@ include: "rules/report.smk"
 localrules:
     all,
     write_plan,
-    write_report_plan,
 
 
 rule all:

@@ -75,6 +75,7 @@ PlausibilityOption = Annotated[
         "--plausibility", help="What to refuse and warn about: a YAML/JSON file or JSON text; default: the study's."
     ),
 ]
+PlanOption = Annotated[Path, typer.Option("--plan", help="JSON: the study's detectors and their files.")]
 SequencesOption = Annotated[Path, typer.Option("--sequences", help="Folder of the preprocessed data set.")]
 LabelsOption = Annotated[Path, typer.Option("--labels", help="labels.json: which labelled frames are kept.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", help="A detector: model.ckpt.")]
@@ -382,20 +383,20 @@ def evaluate(
 
 @app.command(rich_help_panel=STAGES)
 def summarise(
-    entries: Annotated[Path, typer.Option("--entries", help="JSON list of the study's evaluations.")],
+    plan: PlanOption,
     output: Annotated[Path, typer.Option("--output", help="CSV file, one row per evaluation.")],
     table: Annotated[Path, typer.Option("--table", help="Readable table (Markdown).")],
 ) -> None:
     """Say in one table whether self-training helped."""
-    from leod.stages.summarise import read_entries
     from leod.stages.summarise import summarise as run
+    from leod.study.plan import read_plan
 
-    run(read_entries(entries), output, table)
+    run(read_plan(plan), output, table)
 
 
 @app.command(rich_help_panel=STAGES)
 def report(
-    plan: Annotated[Path, typer.Option("--plan", help="JSON: the study's detectors and their files.")],
+    plan: PlanOption,
     summary: Annotated[Path, typer.Option("--summary", help="summary.csv of the study.")],
     output: Annotated[Path, typer.Option("--output", help="HTML file; it needs no other file.")],
     figures: Annotated[Path, typer.Option("--figures", help="Folder for the figures as SVG files.")],
@@ -405,8 +406,8 @@ def report(
     threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 = PyTorch's choice.")] = 0,
 ) -> None:
     """Write the report of a study: settings, tables, figures and sample frames in one page."""
-    from leod.stages.report import read_plan
     from leod.stages.report import report as run
+    from leod.study.plan import read_plan
 
     chosen = _settings(ReportSettings, settings, study, overrides, ReportSettings.from_study)
     run(read_plan(plan), summary, output, figures, chosen, threads)

@@ -5,8 +5,6 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from leod.config.experiments import Experiment, study_experiments
-from leod.config.load import resolve_study
 from leod.config.stages import (
     ChooseThresholdsSettings,
     EvaluateSettings,
@@ -15,14 +13,13 @@ from leod.config.stages import (
     QualitySettings,
     ReportSettings,
     SimulateSettings,
-    SubsampleSettings,
     TrackFilterSettings,
     TrainSettings,
 )
 from leod.errors import LeodError
-from leod.events.discovery import files_of_split
 from leod.gpus import visible_gpus
-from leod.manifests import describe_names, lost_recordings, lost_sequences
+from leod.study.manifests import describe_names, lost_recordings, lost_sequences
+from leod.study.study import Study
 
 
 def nulls(value):
@@ -34,47 +31,25 @@ def nulls(value):
     return None if value == "null" else value
 
 
-def read_study():
+def read_study() -> Study:
     files = [Path(file) for file in workflow.configfiles]
     folders = [file.parent for file in files] + [Path(workflow.basedir) / "configs"]
-    source = ", ".join(map(str, files)) or "--config"
     try:
-        study = resolve_study(nulls(config), folders, source)
-        return study, {entry.name: entry for entry in study_experiments(study)}
+        return Study(nulls(config), folders, ", ".join(map(str, files)) or "--config")
     except LeodError as error:
         raise WorkflowError(str(error))
 
 
-STUDY, EXPERIMENTS = read_study()
+FILES = read_study()
+STUDY = FILES.config
 DATASET = STUDY.dataset
 SPLITS = ("train", "val", "test")
-
-RESULTS = STUDY.results / STUDY.name
-EXPERIMENT = str(RESULTS / "{experiment}")
-ROUND = f"{EXPERIMENT}/round_{{round}}"
-LOGS = f"{RESULTS}/logs"
-BENCHMARKS = f"{RESULTS}/benchmarks"
-
-SHARDS = range(STUDY.pseudo_labels.shards)
-CHOOSES_THRESHOLDS = STUDY.pseudo_labels.choose_thresholds is not None
-MANIFESTS = f"{DATASET.sequences}/manifests" if DATASET.recordings else f"{RESULTS}/data"
-
-
-# Figure of the report → its category.
-FIGURES = {
-    "average_precision": "Result",
-    "precision_recall": "Result",
-    "training": "Training",
-    "box_sizes": "Labels",
-}
-if any(experiment.rounds for experiment in EXPERIMENTS.values()):
-    FIGURES |= dict.fromkeys(("pseudo_label_quality", "score_relation", "tracking"), "Pseudo-labels")
-    if CHOOSES_THRESHOLDS:
-        FIGURES["thresholds"] = "Pseudo-labels"
+RESULTS = FILES.folder
+ROUND = FILES.round
 
 
 wildcard_constraints:
-    experiment="|".join(EXPERIMENTS),
+    experiment="|".join(FILES.experiments),
     round=r"\d+",
     split="|".join(SPLITS),
     shard=r"\d+",
@@ -109,16 +84,8 @@ def logged(command: str) -> str:
     )
 
 
-def cell(wildcards) -> Experiment:
-    return EXPERIMENTS[wildcards.experiment]
-
-
-def model_of_round(experiment: str, round: int) -> str:
-    return f"{RESULTS}/{experiment}/round_{round}/model.ckpt"
-
-
 def previous_model(wildcards) -> str:
-    return model_of_round(wildcards.experiment, int(wildcards.round) - 1)
+    return FILES.model(wildcards.experiment, int(wildcards.round) - 1)
 
 
 def published_weights() -> list[str]:
@@ -128,7 +95,7 @@ def published_weights() -> list[str]:
 
 def pretraining_sequences() -> list[str]:
     """What pretraining reads, unless it takes published weights."""
-    return [] if STUDY.pretrain.from_checkpoint else sequence_manifests("train", "val")
+    return [] if STUDY.pretrain.from_checkpoint else FILES.manifests("train", "val")
 
 
 def previous_detector(wildcards) -> list[str]:
@@ -138,12 +105,12 @@ def previous_detector(wildcards) -> list[str]:
 
 def chosen_thresholds(wildcards) -> list[str]:
     """The file of chosen score thresholds, if the study has them chosen."""
-    return [f"{RESULTS}/{wildcards.experiment}/round_{wildcards.round}/thresholds.json"] if CHOOSES_THRESHOLDS else []
+    return [f"{ROUND}/thresholds.json".format(**wildcards)] if FILES.chooses_thresholds else []
 
 
 def detectors() -> list[str]:
     """Every detector of the study; as targets, so that a deleted one is made again."""
-    return [model_of_round(entry["experiment"], entry["round"]) for entry in plan()]
+    return [str(detector.model) for detector in FILES.plan().detectors]
 
 
 def threads_of_detector() -> int:
@@ -161,12 +128,6 @@ def limit_gpu_jobs() -> None:
     here = len(visible_gpus())
     if here and workflow.is_main_process and "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", here)
-
-
-def sequence_manifests(*splits) -> list[str]:
-    """Files that say that the sequences of these splits are complete."""
-    shards = STUDY.preprocess.shards if DATASET.recordings else 1
-    return [f"{MANIFESTS}/{split}-{shard}.json" for split in splits for shard in range(shards)]
 
 
 def make_again(manifest: str, lost: list[str]) -> None:
@@ -191,74 +152,11 @@ def simulated_before(wildcards) -> list[str]:
 
 def recordings_of(wildcards) -> list[str]:
     """The recordings of a split: a new or changed one makes preprocessing run again, as does a deleted sequence."""
-    manifest = f"{MANIFESTS}/{wildcards.split}-{wildcards.shard}.json"
+    manifest = FILES.manifest.format(**wildcards)
     make_again(manifest, lost_sequences(manifest, DATASET.sequences))
     if DATASET.simulate is not None:
         return [rules.simulate.output.manifest]
-    return [str(file) for file in files_of_split(Path(DATASET.recordings) / wildcards.split)]
-
-
-def subsample_settings(wildcards) -> str:
-    experiment = cell(wildcards)
-    return settings(SubsampleSettings.from_study(STUDY, experiment.budget, experiment.split_offset))
-
-
-def pretrain_settings(wildcards) -> str:
-    return settings(TrainSettings.for_pretraining(STUDY, cell(wildcards).budget))
-
-
-def plan() -> list[dict]:
-    """What the summary is about: each evaluation with its cell of the study."""
-    return [
-        {
-            "experiment": experiment.name,
-            "setting": experiment.budget.setting,
-            "ratio": experiment.budget.ratio,
-            "split_offset": experiment.split_offset,
-            "seed": experiment.seed,
-            "round": round,
-            "variant": variant,
-            "split": STUDY.evaluate.split,
-            "metrics": f"{RESULTS}/{experiment.name}/round_{round}/metrics/{STUDY.evaluate.split}_{variant}.json",
-            "quality": f"{RESULTS}/{experiment.name}/round_{round}/quality.json" if round else None,
-        }
-        for experiment in EXPERIMENTS.values()
-        for round in range(experiment.rounds + 1)
-        for variant in STUDY.evaluate.variants
-    ]
-
-
-def report_plan() -> dict:
-    """What the report is about: each detector with its cell of the study and its files."""
-    folders = {
-        (experiment, round): f"{RESULTS}/{experiment.name}/round_{round}"
-        for experiment in EXPERIMENTS.values()
-        for round in range(experiment.rounds + 1)
-    }
-    return {
-        "runs": [
-            {
-                "experiment": experiment.name,
-                "setting": experiment.budget.setting,
-                "ratio": experiment.budget.ratio,
-                "split_offset": experiment.split_offset,
-                "seed": experiment.seed,
-                "round": round,
-                "labels": f"{RESULTS}/{experiment.name}/labels.json",
-                "model": f"{folder}/model.ckpt",
-                "curves": f"{folder}/training.csv",
-                "record": f"{folder}/training.json",
-                "metrics": f"{folder}/metrics/{STUDY.evaluate.split}_{STUDY.evaluate.variants[0]}.json",
-                "dataset": f"{folder}/dataset" if round else None,
-                "manifest": f"{folder}/dataset.json" if round else None,
-                "quality": f"{folder}/quality.json" if round else None,
-                "thresholds": f"{folder}/thresholds.json" if round and CHOOSES_THRESHOLDS else None,
-            }
-            for (experiment, round), folder in folders.items()
-        ],
-        "manifests": {split: sequence_manifests(split) for split in SPLITS} if DATASET.recordings else {},
-        "benchmarks": benchmarks(),
-    }
+    return FILES.recordings(wildcards.split)
 
 
 def report_figures() -> dict:
@@ -270,34 +168,8 @@ def report_figures() -> dict:
             category=category,
             labels={"figure": name.replace("_", " ")},
         )
-        for name, category in FIGURES.items()
+        for name, category in FILES.figures().items()
     }
-
-
-def report_inputs() -> list[str]:
-    """Results that the report shows."""
-    keys = ("labels", "model", "curves", "record", "metrics", "dataset", "manifest", "quality", "thresholds")
-    return sorted({run[key] for run in report_plan()["runs"] for key in keys if run[key]})
-
-
-def benchmarks() -> list[dict]:
-    """Snakemake's record of the time and memory of each job, with the name of its stage."""
-    found = {"simulate": [f"{BENCHMARKS}/simulate.tsv"]} if DATASET.simulate is not None else {}
-    kind = "preprocess" if DATASET.recordings else "check_sequences"
-    found[kind] = [f"{BENCHMARKS}/{kind}/{Path(file).stem}.tsv" for file in sequence_manifests(*SPLITS)]
-    for experiment in EXPERIMENTS.values():
-        folder = f"{BENCHMARKS}/{experiment.name}"
-        found.setdefault("subsample_labels", []).append(f"{folder}/subsample_labels.tsv")
-        for round in range(experiment.rounds + 1):
-            jobs = {"evaluate": [f"evaluate-{STUDY.evaluate.split}_{variant}" for variant in STUDY.evaluate.variants]}
-            if round:
-                jobs["generate_pseudo_labels"] = [f"generate_pseudo_labels-{shard}" for shard in SHARDS]
-                alone = ("choose_thresholds", "track_filter", "validate_quality", "self_train")
-            else:
-                alone = ("pretrain",)
-            for stage, names in (jobs | {name: [name] for name in alone}).items():
-                found.setdefault(stage, []).extend(f"{folder}/round_{round}/{name}.tsv" for name in names)
-    return [{"stage": stage, "path": path} for stage, paths in found.items() for path in paths]
 
 
 def tell_about_missing_data() -> None:

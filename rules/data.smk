@@ -7,9 +7,9 @@ if DATASET.simulate is not None:
         output:
             manifest=f"{DATASET.recordings}/manifest.json",
         log:
-            f"{LOGS}/simulate.log",
+            FILES.log("simulate"),
         benchmark:
-            f"{BENCHMARKS}/simulate.tsv"
+            FILES.benchmark("simulate")
         conda:
             "../envs/leod.yaml"
         threads: workflow.cores or 4
@@ -34,11 +34,11 @@ if DATASET.recordings:
         input:
             recordings_of,
         output:
-            manifest=f"{MANIFESTS}/{{split}}-{{shard}}.json",
+            manifest=FILES.manifest,
         log:
-            f"{LOGS}/preprocess/{{split}}-{{shard}}.log",
+            FILES.log("preprocess"),
         benchmark:
-            f"{BENCHMARKS}/preprocess/{{split}}-{{shard}}.tsv"
+            FILES.benchmark("preprocess")
         conda:
             "../envs/leod.yaml"
         threads: STUDY.preprocess.processes
@@ -64,11 +64,11 @@ else:
 
     rule check_sequences:
         output:
-            manifest=f"{MANIFESTS}/{{split}}-{{shard}}.json",
+            manifest=FILES.manifest,
         log:
-            f"{LOGS}/check_sequences/{{split}}-{{shard}}.log",
+            FILES.log("check_sequences"),
         benchmark:
-            f"{BENCHMARKS}/check_sequences/{{split}}-{{shard}}.tsv"
+            FILES.benchmark("check_sequences")
         conda:
             "../envs/leod.yaml"
         resources:
@@ -90,13 +90,13 @@ else:
 
 rule subsample_labels:
     input:
-        sequence_manifests("train"),
+        FILES.manifests("train"),
     output:
-        labels=f"{EXPERIMENT}/labels.json",
+        labels=FILES.labels,
     log:
-        f"{LOGS}/{{experiment}}/subsample_labels.log",
+        FILES.log("subsample_labels"),
     benchmark:
-        f"{BENCHMARKS}/{{experiment}}/subsample_labels.tsv"
+        FILES.benchmark("subsample_labels")
     conda:
         "../envs/leod.yaml"
     resources:
@@ -104,7 +104,7 @@ rule subsample_labels:
         runtime=30,
     params:
         sequences=DATASET.sequences,
-        settings=subsample_settings,
+        settings=lambda wildcards: settings(FILES.subsample_settings(wildcards.experiment)),
     message:
         "Choosing the labels of {wildcards.experiment}"
     shell:

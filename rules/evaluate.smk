@@ -1,14 +1,14 @@
 # Metrics of every detector.
 rule evaluate:
     input:
-        lambda wildcards: sequence_manifests(wildcards.split),
+        lambda wildcards: FILES.manifests(wildcards.split),
         model=f"{ROUND}/model.ckpt",
     output:
         metrics=f"{ROUND}/metrics/{{split}}_{{variant}}.json",
     log:
-        f"{LOGS}/{{experiment}}/round_{{round}}/evaluate-{{split}}_{{variant}}.log",
+        FILES.log("evaluate"),
     benchmark:
-        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/evaluate-{{split}}_{{variant}}.tsv"
+        FILES.benchmark("evaluate")
     conda:
         "../envs/leod.yaml"
     threads: threads_of_detector()

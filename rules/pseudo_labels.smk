@@ -1,16 +1,16 @@
 # Pseudo-labels of round r, made by the detector of round r - 1.
-if CHOOSES_THRESHOLDS:
+if FILES.chooses_thresholds:
 
     rule choose_thresholds:
         input:
-            sequence_manifests("val"),
+            FILES.manifests("val"),
             model=previous_model,
         output:
             thresholds=f"{ROUND}/thresholds.json",
         log:
-            f"{LOGS}/{{experiment}}/round_{{round}}/choose_thresholds.log",
+            FILES.log("choose_thresholds"),
         benchmark:
-            f"{BENCHMARKS}/{{experiment}}/round_{{round}}/choose_thresholds.tsv"
+            FILES.benchmark("choose_thresholds")
         wildcard_constraints:
             round=r"[1-9]\d*",
         # Before evaluations: the next round waits for this.
@@ -38,16 +38,16 @@ if CHOOSES_THRESHOLDS:
 
 rule generate_pseudo_labels:
     input:
-        sequence_manifests("train"),
+        FILES.manifests("train"),
         model=previous_model,
         labels=rules.subsample_labels.output.labels,
         thresholds=chosen_thresholds,
     output:
         predictions=f"{ROUND}/predictions/{{shard}}.h5",
     log:
-        f"{LOGS}/{{experiment}}/round_{{round}}/generate_pseudo_labels-{{shard}}.log",
+        FILES.log("generate_pseudo_labels"),
     benchmark:
-        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/generate_pseudo_labels-{{shard}}.tsv"
+        FILES.benchmark("generate_pseudo_labels")
     wildcard_constraints:
         round=r"[1-9]\d*",
     # Before evaluations: the next round waits for this.
@@ -61,7 +61,7 @@ rule generate_pseudo_labels:
         runtime=1440,
     params:
         sequences=DATASET.sequences,
-        shards=len(SHARDS),
+        shards=len(FILES.shards),
         thresholds=lambda wildcards, input: " ".join(f"--thresholds {shlex.quote(file)}" for file in input.thresholds),
         hardware=without_influence(STUDY.hardware),
         settings=settings(GenerateSettings.from_study(STUDY)),
@@ -77,18 +77,18 @@ rule generate_pseudo_labels:
 
 rule track_filter:
     input:
-        sequence_manifests("train"),
+        FILES.manifests("train"),
         # Only linked: what is in them makes no difference.
-        ancient(sequence_manifests("val", "test")),
-        predictions=expand(rules.generate_pseudo_labels.output.predictions, shard=SHARDS, allow_missing=True),
+        ancient(FILES.manifests("val", "test")),
+        predictions=expand(rules.generate_pseudo_labels.output.predictions, shard=FILES.shards, allow_missing=True),
         labels=rules.subsample_labels.output.labels,
     output:
         dataset=directory(f"{ROUND}/dataset"),
         manifest=f"{ROUND}/dataset.json",
     log:
-        f"{LOGS}/{{experiment}}/round_{{round}}/track_filter.log",
+        FILES.log("track_filter"),
     benchmark:
-        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/track_filter.tsv"
+        FILES.benchmark("track_filter")
     # Before evaluations: the next round waits for this.
     priority: 10
     conda:
@@ -110,7 +110,7 @@ rule track_filter:
 
 rule validate_quality:
     input:
-        sequence_manifests("train"),
+        FILES.manifests("train"),
         predictions=rules.track_filter.input.predictions,
         labels=rules.subsample_labels.output.labels,
         dataset=rules.track_filter.output.dataset,
@@ -118,9 +118,9 @@ rule validate_quality:
     output:
         quality=f"{ROUND}/quality.json",
     log:
-        f"{LOGS}/{{experiment}}/round_{{round}}/validate_quality.log",
+        FILES.log("validate_quality"),
     benchmark:
-        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/validate_quality.tsv"
+        FILES.benchmark("validate_quality")
     conda:
         "../envs/leod.yaml"
     resources:

@@ -3,18 +3,18 @@ rule write_plan:
     output:
         plan=f"{RESULTS}/plan.json",
     log:
-        f"{LOGS}/write_plan.log",
+        FILES.log("write_plan"),
     benchmark:
-        f"{BENCHMARKS}/write_plan.tsv"
+        FILES.benchmark("write_plan")
     conda:
         "../envs/leod.yaml"
     resources:
         mem_mb=500,
         runtime=10,
     params:
-        content=plan(),
+        content=FILES.plan().model_dump(mode="json"),
     message:
-        "Listing the experiments of the study"
+        "Listing the detectors of the study"
     script:
         "../workflow/scripts/write_json.py"
 
@@ -22,8 +22,8 @@ rule write_plan:
 rule summarise:
     input:
         plan=rules.write_plan.output.plan,
-        metrics=sorted({entry["metrics"] for entry in plan()}),
-        qualities=sorted({entry["quality"] for entry in plan() if entry["quality"]}),
+        metrics=[str(path) for _, _, path in FILES.plan().evaluations()],
+        qualities=[str(detector.quality) for detector in FILES.plan().detectors if detector.quality],
     output:
         summary=report(
             f"{RESULTS}/summary.csv",
@@ -33,9 +33,9 @@ rule summarise:
         ),
         table=f"{RESULTS}/summary.md",
     log:
-        f"{LOGS}/summarise.log",
+        FILES.log("summarise"),
     benchmark:
-        f"{BENCHMARKS}/summarise.tsv"
+        FILES.benchmark("summarise")
     conda:
         "../envs/leod.yaml"
     resources:
@@ -44,42 +44,22 @@ rule summarise:
     message:
         "Summarising the study: {output.table}"
     shell:
-        logged("leod summarise --entries {input.plan:q} --output {output.summary:q} --table {output.table:q}")
-
-
-rule write_report_plan:
-    output:
-        plan=f"{RESULTS}/report_plan.json",
-    log:
-        f"{LOGS}/write_report_plan.log",
-    benchmark:
-        f"{BENCHMARKS}/write_report_plan.tsv"
-    conda:
-        "../envs/leod.yaml"
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        content=report_plan(),
-    message:
-        "Listing the detectors of the study"
-    script:
-        "../workflow/scripts/write_json.py"
+        logged("leod summarise --plan {input.plan:q} --output {output.summary:q} --table {output.table:q}")
 
 
 rule write_report:
     input:
-        sequence_manifests(*SPLITS),
-        report_inputs(),
-        plan=rules.write_report_plan.output.plan,
+        FILES.manifests(*SPLITS),
+        [str(path) for detector in FILES.plan().detectors for path in detector.results()],
+        plan=rules.write_plan.output.plan,
         summary=rules.summarise.output.summary,
     output:
         **report_figures(),
         page=report(f"{RESULTS}/report.html", caption="../workflow/report/page.rst", category="Whole report"),
     log:
-        f"{LOGS}/write_report.log",
+        FILES.log("write_report"),
     benchmark:
-        f"{BENCHMARKS}/write_report.tsv"
+        FILES.benchmark("write_report")
     conda:
         "../envs/leod.yaml"
     threads: threads_of_detector()

@@ -5,13 +5,13 @@ rule pretrain:
         weights=published_weights(),
         labels=rules.subsample_labels.output.labels,
     output:
-        model=f"{EXPERIMENT}/round_0/model.ckpt",
-        curves=f"{EXPERIMENT}/round_0/training.csv",
-        record=f"{EXPERIMENT}/round_0/training.json",
+        model=f"{FILES.first_round}/model.ckpt",
+        curves=f"{FILES.first_round}/training.csv",
+        record=f"{FILES.first_round}/training.json",
     log:
-        f"{LOGS}/{{experiment}}/round_0/pretrain.log",
+        FILES.log("pretrain"),
     benchmark:
-        f"{BENCHMARKS}/{{experiment}}/round_0/pretrain.tsv"
+        FILES.benchmark("pretrain")
     conda:
         "../envs/leod.yaml"
     threads: threads_of_detector()
@@ -26,9 +26,9 @@ rule pretrain:
     params:
         sequences=DATASET.sequences,
         folder=subpath(output.model, parent=True),
-        seed=lambda wildcards: cell(wildcards).seed,
+        seed=lambda wildcards: FILES.experiments[wildcards.experiment].seed,
         hardware=without_influence(STUDY.hardware),
-        settings=pretrain_settings,
+        settings=lambda wildcards: settings(FILES.pretrain_settings(wildcards.experiment)),
     message:
         "Pretraining {wildcards.experiment}"
     shell:
@@ -43,7 +43,7 @@ rule pretrain:
 rule self_train:
     input:
         # The train split's events, which the pseudo-labelled data set links to, and the original val split.
-        sequence_manifests("train", "val"),
+        FILES.manifests("train", "val"),
         dataset=f"{ROUND}/dataset",
         manifest=f"{ROUND}/dataset.json",
         previous=previous_detector,
@@ -52,9 +52,9 @@ rule self_train:
         curves=f"{ROUND}/training.csv",
         record=f"{ROUND}/training.json",
     log:
-        f"{LOGS}/{{experiment}}/round_{{round}}/self_train.log",
+        FILES.log("self_train"),
     benchmark:
-        f"{BENCHMARKS}/{{experiment}}/round_{{round}}/self_train.tsv"
+        FILES.benchmark("self_train")
     wildcard_constraints:
         round=r"[1-9]\d*",
     # Before evaluations: the next round waits for this.
@@ -74,7 +74,7 @@ rule self_train:
         sequences=DATASET.sequences,
         folder=subpath(output.model, parent=True),
         previous=lambda wildcards, input: " ".join(f"--previous {shlex.quote(file)}" for file in input.previous),
-        seed=lambda wildcards: cell(wildcards).seed,
+        seed=lambda wildcards: FILES.experiments[wildcards.experiment].seed,
         hardware=without_influence(STUDY.hardware),
         settings=settings(TrainSettings.for_self_training(STUDY)),
     message:

@@ -11,6 +11,7 @@ from leod.config.load import load_study
 from leod.config.stages import ReportSettings
 from leod.evaluation.coco import METRICS
 from leod.evaluation.summary import add_gains
+from leod.study.plan import Cell
 from leod.visualization.report import Picture, Run, SampleFrame, StageTime, StudyResults
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -158,8 +159,7 @@ def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=
             quality = _quality(round, rng) if hidden else {"provenance": PROVENANCE, "hidden_frames": 0, "note": "none"}
             runs.append(
                 Run(
-                    name,
-                    **cell,
+                    Cell(experiment=name, **cell),
                     kept_frames=60,
                     curves=_curves(400, rng),
                     record=record,
@@ -184,7 +184,7 @@ def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=
         runs=runs,
         sequences={"train": {"sequences": 30, "frames": 6000, "labelled_frames": 1200, "boxes": 2400}},
         box_sizes=sizes,
-        box_sizes_of=runs[0].experiment,
+        box_sizes_of=runs[0].cell.experiment,
         samples=[SampleFrame("a <sequence>, 2.5 s", pictures)],
         times=[StageTime("pretrain", [120.0, 130.5], 900.0), StageTime("evaluate", [5.0], None)],
         provenances=[PROVENANCE],

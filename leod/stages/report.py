@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
 
-from leod.config.schema import DatasetConfig, HardwareConfig, Identifier, NonNegativeInt, PositiveFraction, Settings
+from leod.config.schema import DatasetConfig, HardwareConfig
 from leod.config.stages import ReportSettings
 from leod.errors import ConfigError, DataError
 from leod.events.plausibility import RecordingFacts, describe, findings_of, table
@@ -22,6 +21,7 @@ from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels
 from leod.provenance import Stopwatch
 from leod.stages.report_samples import detection_samples, pseudo_label_samples
+from leod.study.plan import Benchmark, DetectorFiles, StudyPlan
 from leod.visualization.report import Plausibility, Run, StageTime, StudyResults, report_figures, report_page
 
 logger = logging.getLogger(__name__)
@@ -32,63 +32,8 @@ _MOST_SEQUENCES = 200
 """Box sizes are taken from at most so many sequences, evenly spaced."""
 
 
-class ReportRun(Settings):
-    """One detector of the study and its files."""
-
-    experiment: Identifier
-    setting: Identifier
-    ratio: PositiveFraction
-    split_offset: NonNegativeInt
-    seed: NonNegativeInt
-    round: NonNegativeInt
-    labels: Path
-    model: Path
-    curves: Path
-    record: Path
-    metrics: Path
-    dataset: Path | None = None
-    """The pseudo-labelled data set it was trained on."""
-    manifest: Path | None = None
-    quality: Path | None = None
-    thresholds: Path | None = None
-
-
-class Benchmark(Settings):
-    """A table of Snakemake's with time and memory of one job."""
-
-    stage: str
-    path: Path
-
-
-class ReportPlan(Settings):
-    """What the report is about."""
-
-    runs: tuple[ReportRun, ...]
-    manifests: dict[str, tuple[Path, ...]] = Field(default={})
-    """Split → files that list its sequences."""
-    benchmarks: tuple[Benchmark, ...] = ()
-    """Those that do not exist are left out."""
-
-
-def read_plan(path: Path) -> ReportPlan:
-    """Read a `ReportPlan`.
-
-    Raises:
-        DataError: The file is missing or not such a plan.
-    """
-    content = read_json(path)
-    try:
-        return TypeAdapter(ReportPlan).validate_python(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise DataError(
-            path, f"is not a plan of a report ({place}: {problem['msg']}). Delete it and run again."
-        ) from None
-
-
 def report(
-    plan: ReportPlan, summary: Path, output: Path, figures: Path, settings: ReportSettings, threads: int = 0
+    plan: StudyPlan, summary: Path, output: Path, figures: Path, settings: ReportSettings, threads: int = 0
 ) -> None:
     """Write the report of a study: a page in one file, and each figure as a file.
 
@@ -106,7 +51,7 @@ def report(
         ResourceError: The disk is full or not writable.
     """
     stopwatch = Stopwatch()
-    if not plan.runs:
+    if not plan.detectors:
         raise ConfigError("there is no detector to report on; the study needs at least one experiment")
     check_writable(output)
     if threads:
@@ -116,7 +61,7 @@ def report(
     for name, entry in drawn.items():
         _write(Path(figures) / f"{name}.svg", entry.svg)
     _write(output, report_page(results, drawn))
-    logger.info("%s: %d detectors, %d figures, %.1f s", output, len(plan.runs), len(drawn), stopwatch.elapsed_s)
+    logger.info("%s: %d detectors, %d figures, %.1f s", output, len(plan.detectors), len(drawn), stopwatch.elapsed_s)
 
 
 def _write(path: Path, text: str) -> None:
@@ -124,12 +69,12 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _gather(plan: ReportPlan, summary: Path, settings: ReportSettings) -> StudyResults:
-    runs = [_read_run(entry) for entry in plan.runs]
+def _gather(plan: StudyPlan, summary: Path, settings: ReportSettings) -> StudyResults:
+    runs = [_read_run(entry) for entry in plan.detectors]
     jsons = [
         part for run in runs for part in (run.record, run.metrics, run.quality, run.dataset, run.thresholds) if part
     ]
-    shown = _shown_experiment(plan.runs)
+    shown = _shown_experiment(plan.detectors)
     hardware = HardwareConfig(accelerator="cpu")
     return StudyResults(
         settings=settings,
@@ -148,13 +93,13 @@ def _gather(plan: ReportPlan, summary: Path, settings: ReportSettings) -> StudyR
     )
 
 
-def _shown_experiment(runs: SequenceOf[ReportRun]) -> list[ReportRun]:
+def _shown_experiment(runs: SequenceOf[DetectorFiles]) -> list[DetectorFiles]:
     """All rounds of the experiment that sample frames are shown of: the first one with most rounds."""
     last = max(runs, key=lambda run: run.round)
     return sorted((run for run in runs if run.experiment == last.experiment), key=lambda run: run.round)
 
 
-def _read_run(entry: ReportRun) -> Run:
+def _read_run(entry: DetectorFiles) -> Run:
     def content(path: Path | None, *keys: str) -> dict[str, Any] | None:
         if path is None:
             return None
@@ -164,16 +109,11 @@ def _read_run(entry: ReportRun) -> Run:
         return found
 
     return Run(
-        experiment=entry.experiment,
-        setting=entry.setting,
-        ratio=entry.ratio,
-        split_offset=entry.split_offset,
-        seed=entry.seed,
-        round=entry.round,
+        cell=entry,
         kept_frames=KeptLabels.read(entry.labels).labelled_frames,
         curves=_read_table(entry.curves),
         record=content(entry.record) or {},
-        metrics=content(entry.metrics, "precision_recall") or {},
+        metrics=content(next(iter(entry.metrics.values())), "precision_recall") or {},
         quality=content(entry.quality),
         dataset=content(entry.manifest, "totals"),
         thresholds=content(entry.thresholds, "classes"),
@@ -189,7 +129,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise DataError(path, f"is not a CSV table ({error}). Delete it and rerun the stage that makes it.") from None
 
 
-def _count_sequences(plan: ReportPlan) -> dict[str, dict[str, int]]:
+def _count_sequences(plan: StudyPlan) -> dict[str, dict[str, int]]:
     """Numbers of sequences, frames, labelled frames and boxes of each split, from the manifests of preprocessing."""
     counts = {}
     for split, paths in plan.manifests.items():
@@ -200,7 +140,7 @@ def _count_sequences(plan: ReportPlan) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _plausibility(plan: ReportPlan, dataset: DatasetConfig) -> dict[str, Plausibility]:
+def _plausibility(plan: StudyPlan, dataset: DatasetConfig) -> dict[str, Plausibility]:
     """What preprocessing counted, and what is unlikely about it, split by split."""
     found = {}
     for split, paths in plan.manifests.items():
@@ -229,7 +169,7 @@ def _evenly(items: SequenceOf[T], count: int) -> list[T]:
     return [items[index] for index in chosen]
 
 
-def _box_sizes(runs: SequenceOf[ReportRun], settings: ReportSettings) -> dict[str, dict[str, np.ndarray]]:
+def _box_sizes(runs: SequenceOf[DetectorFiles], settings: ReportSettings) -> dict[str, dict[str, np.ndarray]]:
     """Diagonals of all ground truth, the kept part of it, and each round's pseudo-labels, by class."""
     classes = settings.dataset.classes
     kept = KeptLabels.read(runs[0].labels)

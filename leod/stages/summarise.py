@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
 
-from leod.config.schema import Identifier, NonNegativeInt, PositiveFraction, Settings
 from leod.errors import ConfigError, DataError
 from leod.evaluation.coco import METRICS
 from leod.evaluation.summary import CELL, EVALUATION, add_gains, summary_text
 from leod.files import atomic_file, read_json
+from leod.study.plan import Cell, StudyPlan
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -22,65 +20,36 @@ _QUALITY_COLUMNS = {"precision_50": "pseudo_precision_50", "recall_50": "pseudo_
 """What is taken of the pseudo-labels' quality: mean precision and recall per labelled frame at IoU 0.5."""
 
 
-class SummaryEntry(Settings):
-    """One evaluation and the cell of the study that it belongs to."""
-
-    experiment: Identifier
-    setting: Identifier
-    ratio: PositiveFraction
-    split_offset: NonNegativeInt
-    seed: NonNegativeInt
-    round: NonNegativeInt
-    variant: str
-    split: str
-    metrics: Path
-    quality: Path | None = None
-
-
-def read_entries(path: Path) -> list[SummaryEntry]:
-    """Read a JSON list of `SummaryEntry`.
-
-    Raises:
-        DataError: The file is missing or not such a list.
-    """
-    content = read_json(path)
-    try:
-        return TypeAdapter(list[SummaryEntry]).validate_python(content)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()[:3]
-        )
-        raise DataError(path, f"is not a list of evaluations ({problems}). Delete it and run again.") from None
-
-
-def summarise(entries: Sequence[SummaryEntry], output: Path, table: Path) -> None:
+def summarise(plan: StudyPlan, output: Path, table: Path) -> None:
     """Write one CSV row per evaluation, and a table that says whether self-training helped.
 
     Args:
-        entries: The evaluations. Round 0 of an experiment is its supervised baseline; the setting 'fully_supervised' is
-            the ceiling.
-        output: CSV file: the entry's fields; metrics in 0..1, overall and of each class (``AP_car``); gain over round 0
-            of the same experiment; pseudo-label precision and recall at IoU 0.5 (``_car``: of one class). An empty cell
-            means that there is no such figure.
+        plan: The study's detectors and their files. Round 0 of an experiment is its supervised baseline; the setting
+            'fully_supervised' is the ceiling.
+        output: CSV file: cell, variant and split; metrics in 0..1, overall and of each class (``AP_car``); gain over
+            round 0 of the same experiment; pseudo-label precision and recall at IoU 0.5 (``_car``: of one class). An
+            empty cell means that there is no such figure.
         table: Markdown file.
 
     Raises:
-        ConfigError: There are no entries, or one cell occurs twice.
-        DataError: A file is missing, damaged, or belongs to another evaluation than its entry says.
+        ConfigError: There are no evaluations, or one cell occurs twice.
+        DataError: A file is missing, damaged, or belongs to another evaluation than the plan says.
         ResourceError: The disk is full or not writable.
     """
-    if not entries:
+    evaluated = list(plan.evaluations())
+    if not evaluated:
         raise ConfigError("there is no evaluation to summarise; the study needs at least one experiment and variant")
-    qualities = {path: _read_quality(path) for path in {entry.quality for entry in entries} if path is not None}
+    qualities = {detector.quality: _read_quality(detector.quality) for detector, *_ in evaluated if detector.quality}
     classes: list[str] = []
     rows = []
-    for entry in entries:
-        metrics = _read_metrics(entry)
+    for detector, variant, path in evaluated:
+        metrics = _read_metrics(path, plan.split, variant)
         classes += [name for name in metrics["per_class"] if name not in classes]
         rows.append(
-            entry.model_dump(exclude={"metrics", "quality"})
+            detector.model_dump(include=set(Cell.model_fields))
+            | {"variant": variant, "split": plan.split}
             | _metric_columns(metrics)
-            | (qualities[entry.quality] if entry.quality is not None else {})
+            | qualities.get(detector.quality, {})
         )
     evaluations = pd.DataFrame(rows)
     keys = [*CELL, *EVALUATION, "round"]
@@ -100,8 +69,8 @@ def summarise(entries: Sequence[SummaryEntry], output: Path, table: Path) -> Non
     _LOGGER.info("%s: %d evaluations\n%s", table, len(evaluations), text)
 
 
-def _read_metrics(entry: SummaryEntry) -> dict[str, Any]:
-    content = read_json(entry.metrics)
+def _read_metrics(path: Path, split: str, variant: str) -> dict[str, Any]:
+    content = read_json(path)
     try:
         found = content["split"], content["variant"]
         complete = set(METRICS) <= set(content["metrics"]) and all(
@@ -110,12 +79,12 @@ def _read_metrics(entry: SummaryEntry) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError):
         complete = False
     if not complete:
-        raise DataError(entry.metrics, "is no evaluation result. Delete it and rerun the stage evaluate.")
-    if found != (entry.split, entry.variant):
+        raise DataError(path, "is no evaluation result. Delete it and rerun the stage evaluate.")
+    if found != (split, variant):
         raise DataError(
-            entry.metrics,
-            f"is the evaluation of split {found[0]!r}, variant {found[1]!r}; expected split {entry.split!r}, variant "
-            f"{entry.variant!r}. Delete it and rerun the stage evaluate.",
+            path,
+            f"is the evaluation of split {found[0]!r}, variant {found[1]!r}; expected split {split!r}, variant "
+            f"{variant!r}. Delete it and rerun the stage evaluate.",
         )
     return content
 

@@ -24,6 +24,7 @@ from leod.evaluation.summary import (
     overview_rows,
     verdict,
 )
+from leod.study.plan import Cell
 from leod.visualization import figures
 from leod.visualization.figures import RoundValue
 from leod.visualization.page import (
@@ -48,12 +49,7 @@ class Run:
     """One detector of the study and what belongs to it.
 
     Attributes:
-        experiment: Name of its experiment.
-        setting: Which labels it may use.
-        ratio: Share of the labels.
-        split_offset: Which of the possible shares.
-        seed: Seed of the training.
-        round: Round of self-training; 0: supervised.
+        cell: Where it stands in the study.
         kept_frames: Labelled frames that the experiment keeps.
         curves: ``training.csv``.
         record: ``training.json``.
@@ -63,12 +59,7 @@ class Run:
         thresholds: Chosen score thresholds, if they were chosen.
     """
 
-    experiment: str
-    setting: str
-    ratio: float
-    split_offset: int
-    seed: int
-    round: int
+    cell: Cell
     kept_frames: int
     curves: pd.DataFrame
     record: dict[str, Any]
@@ -80,12 +71,17 @@ class Run:
     @property
     def budget(self) -> str:
         """The label budget in words."""
-        return budget_name(self.setting, self.ratio)
+        return budget_name(self.cell.setting, self.cell.ratio)
+
+    @property
+    def round(self) -> int:
+        """Round of self-training; 0: supervised."""
+        return self.cell.round
 
     @property
     def is_reference(self) -> bool:
         """Whether it only shows what all labels would give."""
-        return self.setting == REFERENCE_SETTING and self.round == 0
+        return self.cell.setting == REFERENCE_SETTING and self.round == 0
 
 
 @dataclass(frozen=True)
@@ -314,7 +310,7 @@ def _header(results: StudyResults) -> str:
     rows = results.main_evaluations
     answer = verdict(rows)
     tone = " good" if answer.startswith("Self-training helped:") else " bad" if "did not help" in answer else ""
-    experiments = len({run.experiment for run in results.runs if not run.is_reference})
+    experiments = len({run.cell.experiment for run in results.runs if not run.is_reference})
     subtitle = (
         f"Label-efficient detection on {settings.dataset.name} with {settings.model.name}: "
         f"{_count(experiments, 'experiment')}, {_count(settings.rounds, 'round')} of self-training, "
@@ -527,7 +523,7 @@ def _thresholds(results: StudyResults) -> str:
             missed |= not choice["reached"]
             rows.append(
                 (
-                    run.experiment,
+                    run.cell.experiment,
                     str(run.round),
                     name,
                     f"{choice['threshold']:.3f}" + ("" if choice["reached"] else " *"),
@@ -586,7 +582,7 @@ def _labels(results: StudyResults) -> str:
             totals = run.dataset["totals"]
             rows.append(
                 (
-                    run.experiment,
+                    run.cell.experiment,
                     str(run.round),
                     _grouped(run.kept_frames),
                     _grouped(totals["pseudo_labelled_frames"]),
@@ -595,7 +591,9 @@ def _labels(results: StudyResults) -> str:
                 )
             )
         elif run.round == 0:
-            rows.append((run.experiment, "0", _grouped(run.kept_frames), *("" for _ in range(1 + 2 * len(classes)))))
+            rows.append(
+                (run.cell.experiment, "0", _grouped(run.kept_frames), *("" for _ in range(1 + 2 * len(classes))))
+            )
     return "".join(parts) + "<h3>Labels that each round is trained on</h3>" + table(rows, text_columns=2)
 
 
@@ -613,9 +611,9 @@ def _trainings(results: StudyResults) -> str:
         ap = (chosen.get("metrics") or {}).get("AP")
         rows.append(
             (
-                run.experiment,
+                run.cell.experiment,
                 str(run.round),
-                str(run.seed),
+                str(run.cell.seed),
                 str(record.get("steps", "–")),
                 str(record.get("selected_step", "–")),
                 "–" if ap is None else f"{100 * ap:.1f}",

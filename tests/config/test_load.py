@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from leod.config.experiments import study_experiments
 from leod.config.load import load_settings, load_study, study_schema
 from leod.config.schema import HardwareConfig, StudyConfig
 from leod.config.stages import SubsampleSettings, TrainSettings
 from leod.errors import ConfigError
 from leod.files import read_json
+from leod.study.experiments import study_experiments
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from leod.config.experiments import study_experiments
 from leod.config.load import load_study
 from leod.config.schema import TrainingConfig
 from leod.config.stages import (
@@ -19,6 +18,7 @@ from leod.config.stages import (
     TrackFilterSettings,
     TrainSettings,
 )
+from leod.study.experiments import study_experiments
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -17,8 +17,10 @@ from leod.events.plausibility import BoxFacts, RecordingFacts
 from leod.files import read_json, write_json
 from leod.models.checkpoint import save_detector
 from leod.models.detector import build_detector
-from leod.stages.report import read_plan, report
+from leod.stages.report import report
 from leod.stages.track_filter import track_filter
+from leod.study.plan import DetectorFiles, read_plan
+from leod.study.study import FIGURES
 from leod.visualization.report import report_figures, report_page
 
 EXPERIMENT = "weakly_supervised-0.05-seed0"
@@ -61,23 +63,23 @@ def finished(tmp_path_factory):
     results = made_up_results()
     runs = []
     for run in results.runs:
-        folder = root / run.experiment / f"round_{run.round}"
+        folder = root / run.cell.experiment / f"round_{run.round}"
         folder.mkdir(parents=True)
         run.curves.to_csv(folder / "training.csv", index=False)
         for name in ("record", "metrics", "quality"):
             write_json(folder / f"{name}.json", getattr(run, name))
-        cell = {key: getattr(run, key) for key in ("experiment", "setting", "ratio", "split_offset", "seed", "round")}
         files = {"labels": labels, "model": root / "model.ckpt", "curves": folder / "training.csv"}
-        files |= {"record": folder / "record.json", "metrics": folder / "metrics.json"}
+        files |= {"record": folder / "record.json", "metrics": {"plain": folder / "metrics.json"}}
         if run.round:
             files |= {"quality": folder / "quality.json", "dataset": dataset, "manifest": manifest}
-        runs.append(cell | {key: str(path) for key, path in files.items()})
+        runs.append(DetectorFiles(**run.cell.model_dump(), **files).model_dump(mode="json"))
     sequence_list = [{"name": "a", "frames": 20, "labelled_frames": 4, "boxes": 6}]
     write_json(root / "train-0.json", {"sequences": sequence_list} | plausibility_of("a"))
     benchmark = pd.DataFrame({"s": [61.5], "max_rss": [2048.0]})
     benchmark.to_csv(root / "pretrain.tsv", sep="\t", index=False)
     plan = {
-        "runs": runs,
+        "split": "test",
+        "detectors": runs,
         "manifests": {"train": [str(root / "train-0.json")]},
         "benchmarks": [{"stage": stage, "path": str(root / f"{stage}.tsv")} for stage in ("pretrain", "evaluate")],
     }
@@ -114,15 +116,7 @@ def test_page_and_figures_are_written(finished, tmp_path, page):
     assert "Self-training helped" in page
     again = make(finished, tmp_path / "report.html", sample_sequences=0)
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert names == {
-        "average_precision.svg",
-        "precision_recall.svg",
-        "training.svg",
-        "box_sizes.svg",
-        "pseudo_label_quality.svg",
-        "score_relation.svg",
-        "tracking.svg",
-    }
+    assert names == {f"{name}.svg" for name in FIGURES if name != "thresholds"}
     assert "Sample frames" in page
     assert "Sample frames" not in again
 
@@ -156,7 +150,7 @@ def test_counts_of_preprocessing_and_what_is_unlikely_about_them(page):
 
 def test_missing_result_is_named(finished, tmp_path):
     plan = read_json(finished / "plan.json")
-    plan["runs"][1]["quality"] = str(tmp_path / "gone.json")
+    plan["detectors"][1]["quality"] = str(tmp_path / "gone.json")
     write_json(tmp_path / "plan.json", plan)
     with pytest.raises(DataError, match=r"gone.json: the file does not exist"):
         report(
@@ -171,7 +165,7 @@ def test_missing_result_is_named(finished, tmp_path):
 
 def test_result_of_another_kind_is_named(finished, tmp_path):
     plan = read_json(finished / "plan.json")
-    plan["runs"][1]["manifest"] = plan["runs"][1]["record"]
+    plan["detectors"][1]["manifest"] = plan["detectors"][1]["record"]
     write_json(tmp_path / "plan.json", plan)
     with pytest.raises(DataError, match="lacks totals"):
         report(
@@ -184,8 +178,8 @@ def test_result_of_another_kind_is_named(finished, tmp_path):
 
 
 def test_wrong_plan_is_refused(tmp_path):
-    (tmp_path / "plan.json").write_text(json.dumps({"runs": [{"experiment": "x"}]}))
-    with pytest.raises(DataError, match=r"is not a plan of a report \(runs\.0\.setting: Field required\)"):
+    (tmp_path / "plan.json").write_text(json.dumps({"split": "test", "detectors": [{"experiment": "x"}]}))
+    with pytest.raises(DataError, match=r"is not the plan of a study \(detectors\.0\.setting: Field required\)"):
         read_plan(tmp_path / "plan.json")
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from leod.errors import ConfigError, DataError
 from leod.evaluation.coco import METRICS
-from leod.stages.summarise import SummaryEntry, read_entries, summarise
+from leod.stages.summarise import summarise
+from leod.study.plan import DetectorFiles, StudyPlan, read_plan
 
 CLASSES = ("car", "pedestrian")
 
@@ -30,16 +31,15 @@ def make_entry(tmp_path):
     def make(ap, setting="weakly_supervised", ratio=0.05, seed=0, round=0, variant="plain", quality=None):
         name = f"{setting}-{ratio:g}-offset0-seed{seed}"
         stem = f"{name}-{round}-{variant}"
-        return SummaryEntry(
+        return DetectorFiles(
+            **dict.fromkeys(("labels", "model", "curves", "record"), "unused"),
             experiment=name,
             setting=setting,
             ratio=ratio,
             split_offset=0,
             seed=seed,
             round=round,
-            variant=variant,
-            split="test",
-            metrics=write_metrics(tmp_path / f"{stem}.json", ap, variant=variant),
+            metrics={variant: write_metrics(tmp_path / f"{stem}.json", ap, variant=variant)},
             quality=None if quality is None else write_quality(tmp_path / f"{stem}-quality.json", *quality),
         )
 
@@ -49,7 +49,11 @@ def make_entry(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     def summarise_to_text(entries):
-        summarise(entries, tmp_path / "out" / "summary.csv", tmp_path / "out" / "summary.md")
+        summarise(
+            StudyPlan(split="test", detectors=entries),
+            tmp_path / "out" / "summary.csv",
+            tmp_path / "out" / "summary.md",
+        )
         return pd.read_csv(tmp_path / "out" / "summary.csv"), (tmp_path / "out" / "summary.md").read_text()
 
     return summarise_to_text
@@ -163,7 +167,7 @@ def test_quality_that_could_not_be_measured_is_left_empty(make_entry, run, tmp_p
 
 def test_a_missing_evaluation(make_entry, run):
     entry = make_entry(0.1)
-    entry.metrics.unlink()
+    entry.metrics["plain"].unlink()
     with pytest.raises(DataError, match="does not exist"):
         run([entry])
 
@@ -173,14 +177,14 @@ def test_a_missing_evaluation(make_entry, run):
 )
 def test_a_file_that_is_no_evaluation(make_entry, run, content):
     entry = make_entry(0.1)
-    entry.metrics.write_text(content)
+    entry.metrics["plain"].write_text(content)
     with pytest.raises(DataError, match="no evaluation result"):
         run([entry])
 
 
 def test_an_evaluation_of_another_variant(make_entry, run):
     entry = make_entry(0.1)
-    write_metrics(entry.metrics, 0.1, variant="tta")
+    write_metrics(entry.metrics["plain"], 0.1, variant="tta")
     with pytest.raises(DataError, match="'tta'"):
         run([entry])
 
@@ -205,8 +209,9 @@ def test_no_entries(run):
 def test_entries_are_read_from_json(make_entry, tmp_path):
     entry = make_entry(0.1, round=1, quality=(0.5, 0.5))
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps([entry.model_dump(mode="json")]))
-    assert read_entries(path) == [entry]
-    path.write_text(json.dumps([{"experiment": "x", "colour": "red"}]))
-    with pytest.raises(DataError, match="not a list of evaluations"):
-        read_entries(path)
+    plan = StudyPlan(split="test", detectors=[entry])
+    path.write_text(plan.model_dump_json())
+    assert read_plan(path) == plan
+    path.write_text(json.dumps({"split": "test", "detectors": [{"experiment": "x", "colour": "red"}]}))
+    with pytest.raises(DataError, match="not the plan of a study"):
+        read_plan(path)

@@ -7,20 +7,12 @@ from xml.etree import ElementTree
 import pytest
 from made_up_study import made_up_results
 
+from leod.study.study import FIGURES
 from leod.visualization.figures import COLOURS, average_precision, themed, to_svg
 from leod.visualization.report import report_figures, report_page
 from leod.visualization.schematic import study_schematic
 
-EVERYTHING = {
-    "average_precision",
-    "precision_recall",
-    "training",
-    "box_sizes",
-    "pseudo_label_quality",
-    "score_relation",
-    "tracking",
-    "thresholds",
-}
+EVERYTHING = set(FIGURES)
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,9 @@ if command in ("pretrain", "self-train"):
 elif command in ("simulate", "preprocess", "track-filter"):
     output.mkdir(parents=True, exist_ok=True)
 elif command == "report":
-    names = ("average_precision", "precision_recall", "training", "box_sizes")
-    names += ("pseudo_label_quality", "score_relation", "tracking", "thresholds")
-    files += [output, *(Path(arguments["--figures"]) / (name + ".svg") for name in names)]
+    from leod.study.study import FIGURES
+
+    files += [output, *(Path(arguments["--figures"]) / (name + ".svg") for name in FIGURES)]
 else:
     files.append(output)
 for file in files:

@@ -6,7 +6,11 @@ import copy
 from pathlib import Path
 
 import pytest
-from checkout import Checkout
+from checkout import REPOSITORY, Checkout
+
+from leod.config.schema import StudyConfig
+from leod.study.plan import read_plan
+from leod.study.study import Study
 
 
 def set_value(study: dict, key: str, value: object) -> None:
@@ -18,69 +22,99 @@ def set_value(study: dict, key: str, value: object) -> None:
     study[last] = value
 
 
+SUMMARY = {"summarise": 1, "write_report": 1}
+SELF_TRAINING = {"generate_pseudo_labels": 2, "track_filter": 2, "validate_quality": 2, "self_train": 2, "evaluate": 2}
+TRAINING = SELF_TRAINING | {"pretrain": 2, "evaluate": 4}
+EVERYTHING = TRAINING | {"preprocess": 3, "subsample_labels": 2}
+ANOTHER_EXPERIMENT = SELF_TRAINING | {"subsample_labels": 1, "pretrain": 1, "evaluate": 3, "write_plan": 1}
+
 CASES = {
-    # changed value → (jobs that run again, with their number)
-    "evaluation threshold": (
-        "evaluate.detection",
-        {"confidence_threshold": 0.05},
-        {"evaluate": 4, "summarise": 1, "write_report": 1},
+    # what is changed → (key, another value than the study's, jobs that run again with their number)
+    "evaluation threshold": ("evaluate.detection", {"confidence_threshold": 0.05}, {"evaluate": 4} | SUMMARY),
+    "variants of evaluation": (
+        "evaluate.variants",
+        ["plain", "tta"],
+        {"evaluate": 4, "write_plan": 1} | SUMMARY,
+    ),
+    "boxes that evaluations leave out, also those of training": (
+        "dataset.evaluation_filter",
+        {"min_side": 7},
+        TRAINING | SUMMARY,
     ),
     "track length reruns no inference of round 1": (
         "track_filter",
         {"min_track_length": 4},
-        {
-            "track_filter": 2,
-            "validate_quality": 2,
-            "self_train": 2,
-            "generate_pseudo_labels": 1,
-            "evaluate": 2,
-            "summarise": 1,
-            "write_report": 1,
-        },
+        SELF_TRAINING | {"generate_pseudo_labels": 1} | SUMMARY,
     ),
     "self-training rate leaves pretraining alone": (
         "self_train.learning_rate",
         1e-4,
-        {
-            "self_train": 2,
-            "generate_pseudo_labels": 1,
-            "track_filter": 1,
-            "validate_quality": 1,
-            "evaluate": 2,
-            "summarise": 1,
-            "write_report": 1,
-        },
+        SELF_TRAINING | {"generate_pseudo_labels": 1, "track_filter": 1, "validate_quality": 1} | SUMMARY,
     ),
     "score threshold keeps pretraining": (
         "pseudo_labels.score_thresholds",
         {"car": 0.9, "pedestrian": 0.9},
-        {
-            "generate_pseudo_labels": 2,
-            "track_filter": 2,
-            "validate_quality": 2,
-            "self_train": 2,
-            "evaluate": 2,
-            "summarise": 1,
-            "write_report": 1,
-        },
+        SELF_TRAINING | SUMMARY,
     ),
+    "views": ("pseudo_labels.views", {"mirror": False}, SELF_TRAINING | SUMMARY),
+    "shards": (
+        "pseudo_labels.shards",
+        2,
+        SELF_TRAINING | {"generate_pseudo_labels": 4, "write_plan": 1} | SUMMARY,
+    ),
+    "pretraining rate": ("pretrain.learning_rate", 1e-4, TRAINING | SUMMARY),
+    "longer training of the reference": (
+        "reference_pretrain.steps",
+        1200,
+        {"pretrain": 1, "evaluate": 1} | SUMMARY,
+    ),
+    "model": ("model", "rvt-tiny", TRAINING | SUMMARY),
+    "label ratio": ("labels", [{"setting": "weakly_supervised", "ratio": 0.1}], ANOTHER_EXPERIMENT | SUMMARY),
+    "split offset": ("split_offsets", [1], ANOTHER_EXPERIMENT | SUMMARY),
+    "another round": (
+        "rounds",
+        3,
+        dict.fromkeys(("generate_pseudo_labels", "track_filter", "validate_quality", "self_train"), 1)
+        | {"evaluate": 1, "write_plan": 1}
+        | SUMMARY,
+    ),
+    "one round less": ("rounds", 1, {"write_plan": 1} | SUMMARY),
+    "representation": ("dataset.representation", {"count_cutoff": 5}, EVERYTHING | SUMMARY),
+    "windows": ("dataset.windows", {"train_until": "last_event"}, EVERYTHING | SUMMARY),
+    "boxes that are too small": ("dataset.label_filter", {"min_side": 9}, EVERYTHING | SUMMARY),
+    "simulation": ("dataset.simulate", {"seed": 5}, EVERYTHING | {"simulate": 1} | SUMMARY),
     "limits of plausibility leave sequences alone": (
         "dataset.plausibility",
         {"max_cut_boxes": 0.1},
         {"write_report": 1},
     ),
+    "what the report shows": ("report.confidence_threshold", 0.4, {"write_report": 1}),
     "use of the machine": ("hardware.num_workers", 3, {}),
+    "threads": ("hardware.threads", 2, {}),
 }
+
+
+def resolved(study: dict) -> StudyConfig:
+    return Study(study, [REPOSITORY / "configs"], "study.yaml").config
 
 
 def test_finished_study_has_nothing_to_do(finished: Checkout) -> None:
     assert finished.pending() == {}
 
 
+def test_every_job_notes_its_time_where_the_report_looks(finished: Checkout) -> None:
+    plan = read_plan(finished.folder / "results" / "quickstart" / "plan.json")
+    missing = [benchmark.path for benchmark in plan.benchmarks if not (finished.folder / benchmark.path).is_file()]
+    assert plan.benchmarks
+    assert missing == []
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_changed_setting_reruns_only_what_uses_it(finished: Checkout, case: str) -> None:
     key, value, expected = CASES[case]
+    before = resolved(finished.study)
     set_value(finished.study, key, value)
+    assert resolved(finished.study) != before, "the study says so already: this row could not fail"
     jobs = finished.pending()
     assert jobs == expected
 
@@ -97,7 +131,6 @@ def test_another_seed_leaves_the_first_one_alone(finished: Checkout) -> None:
         "evaluate": 4,
         "write_plan": 1,
         "summarise": 1,
-        "write_report_plan": 1,
         "write_report": 1,
     }
 

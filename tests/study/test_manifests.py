@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from leod.manifests import describe_names, lost_recordings, lost_sequences
+from leod.study.manifests import describe_names, lost_recordings, lost_sequences
 
 
 @pytest.fixture
