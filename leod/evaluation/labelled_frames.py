@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +14,10 @@ from leod.config.schema import DetectionConfig, EvaluationFilterConfig, Sequence
 from leod.data.inference_stream import deal_out
 from leod.data.sequence import Sequence
 from leod.evaluation.prophesee import evaluate_detections
-from leod.inference.merge import ViewCollector
-from leod.inference.runner import SequenceDetections, detect_sequences
+from leod.inference.merge import detect_merged
 from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read, views_of
 from leod.labels.boxes import is_ignored
+from leod.labels.frame_boxes import FrameBoxes
 from leod.models.detector import Detector
 
 Variant = Literal["plain", "tta", "time_reversed"]
@@ -32,7 +31,7 @@ VIEWS: dict[Variant, tuple[View, ...]] = {
 
 
 @dataclass(frozen=True)
-class LabelledFrames:
+class EvaluatedFrames:
     """Labelled frames of one sequence with at least one box of ground truth that is not ignored.
 
     Attributes:
@@ -61,7 +60,7 @@ def detect_labelled_frames(
     detection: DetectionConfig,
     variant: Variant = "plain",
     num_workers: int = 0,
-) -> list[LabelledFrames]:
+) -> list[EvaluatedFrames]:
     """Run the detector and pair its boxes with the ground truth.
 
     Args:
@@ -83,54 +82,42 @@ def detect_labelled_frames(
     labelled = [sequence for sequence in sequences if len(sequence.labelled_frames)]
     if not labelled:
         return []
-    results = detect_sequences(
+    views = VIEWS[variant]
+    results = detect_merged(
         detector,
         labelled,
+        config,
         detection,
-        views=VIEWS[variant],
+        views=views,
         frames="labelled",
-        time_reversal_label_offset=config.time_reversal_label_offset,
         num_workers=num_workers,
         description=f"evaluating ({variant})",
     )
-    by_name = {
-        name: _pair(list(views), config, detection, variant)
-        for name, views in groupby(results, key=lambda result: result.sequence.name)
-    }
+    by_name = {sequence.name: _pair(sequence, found, views[0], config) for sequence, found in results}
     # Sequences end in an order that depends on the batch size; the order decides between equal scores.
     return [by_name[sequence.name] for sequence in labelled]
 
 
-def _pair(
-    views: list[SequenceDetections], config: SequenceConfig, detection: DetectionConfig, variant: Variant
-) -> LabelledFrames:
-    sequence = views[0].sequence
-    collector = ViewCollector(sequence.num_frames, config.frame_size, config.time_reversal_label_offset)
-    for found in views:
-        collector.add(found.boxes, found.frame_indices, found.view)
-    if variant == "tta":
-        boxes, frames = collector.merged(detection.confidence_threshold, detection.nms_threshold)
-    else:
-        boxes, frames = collector.collected()
-
-    read = frames_to_read(sequence.labelled_frames, views[0].view, config.time_reversal_label_offset)
+def _pair(sequence: Sequence, merged: FrameBoxes, view: View, config: SequenceConfig) -> EvaluatedFrames:
+    read = frames_to_read(sequence.labelled_frames, view, config.time_reversal_label_offset)
     ground_truth, detections = [], []
     for k in np.flatnonzero(read < sequence.num_frames).tolist():
         truth = sequence.frame_labels(k)
         # The published protocol has no place for frames in which nothing is to be found.
         if is_ignored(truth).all():
             continue
-        start, stop = np.searchsorted(frames, [sequence.labelled_frames[k], sequence.labelled_frames[k] + 1])
-        found = boxes[start:stop].copy()
+        frame = sequence.labelled_frames[k]
+        start, stop = np.searchsorted(merged.frame_indices, [frame, frame + 1])
+        found = merged.boxes[start:stop].copy()
         found["t"] = truth["t"][0]
         ground_truth.append(truth)
         detections.append(found)
     start_us = int(sequence.timestamps_us[0]) - config.window_us if sequence.has_timestamps else 0
-    return LabelledFrames(sequence.name, ground_truth, detections, start_us)
+    return EvaluatedFrames(sequence.name, ground_truth, detections, start_us)
 
 
 def evaluate_labelled_frames(
-    frames: SequenceOf[LabelledFrames], config: SequenceConfig, filter: EvaluationFilterConfig
+    frames: SequenceOf[EvaluatedFrames], config: SequenceConfig, filter: EvaluationFilterConfig
 ) -> dict[str, Any]:
     """Evaluate by the Prophesee protocol, one entry per labelled frame; see `evaluate_detections` for the result."""
     if filter.skip_from == "first_event":
@@ -163,7 +150,7 @@ def share_of_rank(sequences: SequenceOf[Sequence], rank: int, world_size: int) -
     return [sequences[position] for position in sorted(dealt[rank])]
 
 
-def gather_labelled_frames(frames: list[LabelledFrames]) -> list[LabelledFrames]:
+def gather_labelled_frames(frames: list[EvaluatedFrames]) -> list[EvaluatedFrames]:
     """Bring together what all processes of distributed training found; every process gets everything.
 
     Without `torch.distributed` these are the process's own frames.

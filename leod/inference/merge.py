@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
+from itertools import groupby, pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torchvision.ops import batched_nms
 
-from leod.inference.views import PLAIN, View, scale_boxes, true_frames
-from leod.labels.boxes import flip_left_right
-from leod.labels.dtypes import LABEL_DTYPE
+from leod.config.schema import DetectionConfig, SequenceConfig
+from leod.data.sequence import Sequence
+from leod.inference.runner import FrameSelection, ToLabels, detect_sequences
+from leod.inference.views import View, scale_boxes, true_frames
+from leod.labels.boxes import flip_left_right, from_detection_rows
+from leod.labels.frame_boxes import FrameBoxes
+from leod.models.detector import Detector
 
 
 class ViewCollector:
@@ -32,10 +38,9 @@ class ViewCollector:
         self._scaled_size = (round(frame_size[0] * scale), round(frame_size[1] * scale))
         self._offset = time_reversal_label_offset
         self._scale = scale
-        self._boxes: list[npt.NDArray[np.void]] = []
-        self._frames: list[npt.NDArray[np.int64]] = []
+        self._parts: list[FrameBoxes] = []
+        self._views: set[View] = set()
         self._occupied = np.zeros(num_frames, dtype=bool)
-        self._augmented = False
 
     def add(self, boxes: npt.NDArray[np.void], frame_indices: npt.NDArray[np.int64], view: View) -> None:
         """Add what was found in (a part of) one view.
@@ -47,7 +52,7 @@ class ViewCollector:
                 call.
             view: The view.
         """
-        self._augmented |= view != PLAIN
+        self._views.add(view)
         frames = true_frames(frame_indices, view, self._offset)
         inside = (frames >= 0) & (frames < self._num_frames)
         boxes, frames = boxes[inside], frames[inside]
@@ -60,44 +65,20 @@ class ViewCollector:
         repeated[frames[boxes["t"] > 0]] = True
         repeated &= self._occupied
         fresh = ~repeated[frames]
-        self._boxes.append(boxes[fresh])
-        self._frames.append(frames[fresh])
+        self._parts.append(FrameBoxes(boxes[fresh], frames[fresh]))
         self._occupied[frames] = True
 
-    def collected(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
-        """All boxes so far, sorted by frame and, within a frame, by arrival.
+    def collected(self) -> FrameBoxes:
+        """All boxes so far, sorted by frame and, within a frame, by arrival."""
+        return FrameBoxes.joined(self._parts)
 
-        Returns:
-            LABEL_DTYPE [n] and the frame of each box, int64 [n].
-        """
-        if not self._boxes:
-            return np.zeros(0, dtype=LABEL_DTYPE), np.zeros(0, dtype=np.int64)
-        frames = np.concatenate(self._frames)
-        by_frame = np.argsort(frames, kind="stable")
-        return np.concatenate(self._boxes)[by_frame], frames[by_frame]
-
-    def merged(
-        self, confidence_threshold: float, nms_threshold: float
-    ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
-        """The boxes after `merge_views`; a plain view alone stays as it is.
-
-        Args:
-            confidence_threshold: See `merge_views`.
-            nms_threshold: See `merge_views`.
-
-        Returns:
-            LABEL_DTYPE [n] and the frame of each box, int64 [n], sorted by frame.
-        """
-        boxes, frames = self.collected()
-        return merge_views(boxes, frames, confidence_threshold, nms_threshold) if self._augmented else (boxes, frames)
+    def merged(self, confidence_threshold: float, nms_threshold: float) -> FrameBoxes:
+        """The boxes after `merge_views`; those of one view alone stay as they are."""
+        boxes = self.collected()
+        return merge_views(boxes, confidence_threshold, nms_threshold) if len(self._views) > 1 else boxes
 
 
-def merge_views(
-    boxes: npt.NDArray[np.void],
-    frame_indices: npt.NDArray[np.int64],
-    confidence_threshold: float,
-    nms_threshold: float,
-) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
+def merge_views(found: FrameBoxes, confidence_threshold: float, nms_threshold: float) -> FrameBoxes:
     """Non-maximum suppression, class by class, over the boxes of all views of a frame together.
 
     Frames with any ground truth pass unchanged. In the others a box must have objectness × class confidence >=
@@ -105,14 +86,11 @@ def merge_views(
     boxes vanish.
 
     Args:
-        boxes: LABEL_DTYPE [n] in pixels.
-        frame_indices: int64 [n], ascending.
+        found: Boxes in pixels.
         confidence_threshold: 0..1; it can undo lower thresholds per class, so it should lie below their product.
         nms_threshold: IoU above which the weaker of two boxes of a class is suppressed, 0..1.
-
-    Returns:
-        LABEL_DTYPE [m <= n] and int64 [m].
     """
+    boxes, frame_indices = found.boxes, found.frame_indices
     scores = boxes["objectness"] * boxes["class_confidence"]
     corners = np.stack(
         [boxes["x"], boxes["y"], boxes["x"] + boxes["w"], boxes["y"] + boxes["h"]], axis=1, dtype=np.float32
@@ -135,4 +113,52 @@ def merge_views(
             )
             chosen.append(candidates[survivors.numpy()])
     order = np.concatenate(chosen)
-    return boxes[order], frame_indices[order]
+    return FrameBoxes(boxes[order], frame_indices[order])
+
+
+def detect_merged(
+    detector: Detector,
+    sequences: SequenceOf[Sequence],
+    config: SequenceConfig,
+    detection: DetectionConfig,
+    *,
+    views: SequenceOf[View],
+    frames: FrameSelection = "all",
+    to_labels: ToLabels = from_detection_rows,
+    full_sensor: bool = False,
+    num_workers: int = 0,
+    description: str = "detecting",
+) -> Iterator[tuple[Sequence, FrameBoxes]]:
+    """Run the detector over whole sequences and yield each one with what its views show together, once it is complete.
+
+    Args:
+        detector: See `leod.inference.runner.detect_sequences`, as for all that is not said here.
+        sequences: The sequences.
+        config: The data set's frames and label offset.
+        detection: Thresholds of each view and of the merging, batching.
+        views: Views that are wanted, each once; one alone is not merged.
+        frames: 'all' or 'labelled'.
+        to_labels: Which boxes of a view's frame are kept.
+        full_sensor: Give boxes in pixels of the full sensor also where the frames are halved; otherwise of the frames.
+        num_workers: Loader processes.
+        description: Shown with the progress.
+    """
+    results = detect_sequences(
+        detector,
+        sequences,
+        detection,
+        views=views,
+        frames=frames,
+        time_reversal_label_offset=config.time_reversal_label_offset,
+        to_labels=to_labels,
+        num_workers=num_workers,
+        description=description,
+    )
+    scale = 2 if full_sensor and config.downsample_by_2 else 1
+    for _, group in groupby(results, key=lambda result: result.sequence.name):
+        of_views = list(group)
+        sequence = of_views[0].sequence
+        collector = ViewCollector(sequence.num_frames, config.frame_size, config.time_reversal_label_offset, scale)
+        for found in of_views:
+            collector.add(found.boxes, found.frame_indices, found.view)
+        yield sequence, collector.merged(detection.confidence_threshold, detection.nms_threshold)

@@ -16,20 +16,17 @@ from leod.data.batch import InferenceBatch
 from leod.data.inference_stream import InferenceStream, inference_loader
 from leod.data.sequence import Sequence
 from leod.data.streaming import whole_range
-from leod.inference.devices import autocast, memory_errors
+from leod.inference.devices import memory_errors
+from leod.inference.recurrent import FRAMES_PER_CALL, RecurrentDetector
 from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read
 from leod.labels.boxes import from_detection_rows
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.models.detector import Detector
-from leod.models.postprocess import postprocess
-from leod.models.states import LstmState, reset_states
+from leod.models.states import reset_states
 from leod.progress import progress
 
 FrameSelection = Literal["all", "labelled"]
 ToLabels = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.void]]
-
-_FRAMES_PER_CALL = 32
-"""Frames that pass the backbone together: enough to fill a GPU, few enough for a CPU's memory."""
 
 _MEMORY_ADVICE = (
     "Three settings help, in this order: a smaller detection.batch_size (sequences side by side), a smaller "
@@ -109,7 +106,7 @@ def detect_sequences(
         )
         for time_reversed in directions
     ]
-    on_gpu = _device(detector).type == "cuda"
+    on_gpu = next(detector.parameters()).device.type == "cuda"
     # Both directions together use the given number of processes, but each needs one to read ahead.
     workers = -(-num_workers // len(streams))
     loaders = [inference_loader(stream, workers, pin_memory=on_gpu) for stream in streams]
@@ -164,14 +161,10 @@ class _Pass:
         wanted: SequenceOf[npt.NDArray[np.bool_] | None],
         to_labels: ToLabels,
     ) -> None:
-        self._detector = detector
-        self._detection = detection
+        self._recurrent = RecurrentDetector(detector, detection)
         self._views = views
         self._wanted = wanted
         self._to_labels = to_labels
-        self._device = _device(detector)
-        self._autocast = autocast(self._device, detection.precision)
-        self._states: list[LstmState] | None = None
         self._slots: npt.NDArray[np.int64] | None = None
         self._found: dict[int, dict[View, list[tuple[int, npt.NDArray[np.void]]]]] = {}
 
@@ -186,20 +179,22 @@ class _Pass:
         frames = batch.frames[:length]
         if len(self._slots) < frames.shape[1]:
             frames = frames[:, self._slots]
-        frames = frames.to(self._device, non_blocking=True)
+        frames = frames.to(self._recurrent.device, non_blocking=True)
         frames = torch.cat([frames.flip(-1) if view.mirrored else frames for view in self._views], dim=1)
-        if self._states is not None:
+        if self._recurrent.states is not None:
             is_first = batch.is_first[self._slots].repeat(len(self._views))
-            self._states = reset_states(self._states, is_first.to(self._device))
+            self._recurrent.states = reset_states(self._recurrent.states, is_first.to(self._recurrent.device))
 
         wanted = np.tile(self._wanted_steps(positions, frame_indices), len(self._views))
-        steps_per_call = max(1, _FRAMES_PER_CALL // frames.shape[1])
+        steps_per_call = max(1, FRAMES_PER_CALL // frames.shape[1])
         for start in range(0, length, steps_per_call):
             steps = slice(start, min(start + steps_per_call, length))
-            for step, row, boxes in self._detect(frames[steps], wanted[steps]):
-                view, slot = divmod(row, len(self._slots))
-                found = self._found.setdefault(int(positions[slot]), {view: [] for view in self._views})
-                found[self._views[view]].append((int(frame_indices[start + step, slot]), boxes))
+            for step, row, detections in self._recurrent.detect(frames[steps], wanted[steps]):
+                boxes = self._to_labels(detections) if len(detections) else ()
+                if len(boxes):
+                    view, slot = divmod(row, len(self._slots))
+                    found = self._found.setdefault(int(positions[slot]), {view: [] for view in self._views})
+                    found[self._views[view]].append((int(frame_indices[start + step, slot]), boxes))
         return int((frame_indices >= 0).sum()) * len(self._views)
 
     def take(self, position: int) -> dict[View, tuple[npt.NDArray[np.int64], npt.NDArray[np.void]]]:
@@ -216,9 +211,10 @@ class _Pass:
         if remaining.all():
             return
         self._slots = self._slots[remaining]
-        if self._states is not None:
-            rows = torch.from_numpy(np.flatnonzero(np.tile(remaining, len(self._views)))).to(self._device)
-            self._states = [(hidden[rows], cell[rows]) for hidden, cell in self._states]
+        states = self._recurrent.states
+        if states is not None:
+            rows = torch.from_numpy(np.flatnonzero(np.tile(remaining, len(self._views)))).to(self._recurrent.device)
+            self._recurrent.states = [(hidden[rows], cell[rows]) for hidden, cell in states]
 
     def _wanted_steps(
         self, positions: npt.NDArray[np.int64], frame_indices: npt.NDArray[np.int64]
@@ -230,31 +226,6 @@ class _Pass:
             if chosen is not None:
                 wanted[:, slot] &= chosen[frame_indices[:, slot]]
         return wanted
-
-    def _detect(
-        self, frames: torch.Tensor, wanted: npt.NDArray[np.bool_]
-    ) -> Iterator[tuple[int, int, npt.NDArray[np.void]]]:
-        """Yield step, batch row and boxes of each wanted frame that has any, and carry the states on."""
-        with self._autocast:
-            features, self._states = self._detector.forward_sequence(frames, self._states)
-            if not wanted.any():
-                return
-            steps, rows = np.nonzero(wanted)
-            where = tuple(torch.from_numpy(index).to(self._device) for index in (steps, rows))
-            predictions, _ = self._detector.forward_head([maps[where] for maps in features])
-        detections = postprocess(predictions, self._detection.confidence_threshold, self._detection.nms_threshold)
-        borders = np.cumsum([len(found) for found in detections])[:-1]
-        # One copy from the device for all frames of the call.
-        found_rows = np.split(torch.cat(detections).cpu().numpy(), borders)
-        for step, row, found in zip(steps.tolist(), rows.tolist(), found_rows, strict=True):
-            if len(found):
-                boxes = self._to_labels(found)
-                if len(boxes):
-                    yield step, row, boxes
-
-
-def _device(detector: Detector) -> torch.device:
-    return next(detector.parameters()).device
 
 
 def _count_frames(sequences: SequenceOf[Sequence], detection: DetectionConfig, frames: FrameSelection) -> int:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from leod.jit import compiled
 from leod.labels.boxes import is_ignored
 
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
@@ -40,7 +40,7 @@ class Overlaps:
     pseudo_any_class: npt.NDArray[np.float32]
 
 
-@numba.njit(cache=True)
+@compiled
 def _best_ious(
     ground_truth: npt.NDArray[np.float32],
     ground_truth_class: npt.NDArray[np.int64],

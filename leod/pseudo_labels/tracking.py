@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from leod.config.schema import TrackFilterConfig
+from leod.jit import compiled
 from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 
 BIRTH_CONFIDENCE = 0.9
@@ -153,12 +153,12 @@ class TrackFilterResult:
         return all_boxes[order], all_frames[order]
 
 
-@numba.njit(cache=True)
+@compiled
 def _clamped(value: np.float32, upper: np.float32) -> np.float32:
     return min(max(value, _ZERO), upper)
 
 
-@numba.njit(cache=True)
+@compiled
 def _predict(track: np.void, last_column: np.float32, last_row: np.float32) -> None:
     """Move ``track`` by its velocity and clamp the copy that is used for matching."""
     track.age += 1
@@ -185,7 +185,7 @@ def _predict(track: np.void, last_column: np.float32, last_row: np.float32) -> N
     track.predicted_h = clamped_bottom - clamped_top
 
 
-@numba.njit(cache=True)
+@compiled
 def _iou_with_prediction(track: np.void, box: npt.NDArray[np.float32]) -> np.float32:
     """IoU of the track's clamped prediction and a box (centre x, centre y, width, height)."""
     half_width, half_height = box[2] * _HALF, box[3] * _HALF
@@ -201,7 +201,7 @@ def _iou_with_prediction(track: np.void, box: npt.NDArray[np.float32]) -> np.flo
     return intersection / union
 
 
-@numba.njit(cache=True)
+@compiled
 def _velocity(
     clamped_low: bool,
     clamped_high: bool,
@@ -220,7 +220,7 @@ def _velocity(
     return new_centre - old_centre
 
 
-@numba.njit(cache=True)
+@compiled
 def _match(
     track: np.void, box: npt.NDArray[np.float32], is_ground_truth: bool, weight: float, misses: np.ndarray
 ) -> None:
@@ -239,7 +239,7 @@ def _match(
     track.newest_miss = -1
 
 
-@numba.njit(cache=True)
+@compiled
 def _remove_done(tracks: np.ndarray, alive: npt.NDArray[np.int64], alive_count: int, ended: int) -> tuple[int, int]:
     """Take the tracks that are done out of ``alive``; of several, the youngest ended first."""
     for index in range(alive_count - 1, -1, -1):
@@ -254,7 +254,7 @@ def _remove_done(tracks: np.ndarray, alive: npt.NDArray[np.int64], alive_count: 
     return survivors, ended
 
 
-@numba.njit(cache=True)
+@compiled
 def _walk(
     boxes: npt.NDArray[np.float32],
     class_ids: npt.NDArray[np.int64],

@@ -17,7 +17,6 @@ a whole. Source of the layout: `EventSeqData.save` in the public repository Wuzi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,77 +36,7 @@ from leod.labels.files import (
     write_labelled_frames,
     write_labels,
 )
-
-
-@dataclass(frozen=True)
-class FrameBoxes:
-    """Boxes of one sequence with their frames.
-
-    Attributes:
-        boxes: `LABEL_DTYPE` [n], pixels of the full sensor, sorted by frame.
-        frame_indices: int64 [n], not falling.
-        empty_frames: int64 [e], increasing: frames that are labelled although they hold no box, since somebody has
-            looked and nothing is to be seen.
-    """
-
-    boxes: np.ndarray
-    frame_indices: npt.NDArray[np.int64]
-    empty_frames: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def __len__(self) -> int:
-        """Number of boxes."""
-        return len(self.boxes)
-
-    def select(self, mask: npt.NDArray[np.bool_]) -> FrameBoxes:
-        """The boxes where ``mask`` (bool [n]) is True; the empty frames stay."""
-        return FrameBoxes(self.boxes[mask], self.frame_indices[mask], self.empty_frames)
-
-    @property
-    def labelled_frames(self) -> npt.NDArray[np.int64]:
-        """int64 [k], increasing: frames with boxes and empty ones."""
-        return np.union1d(self.frame_indices, self.empty_frames)
-
-    def in_frames(self, frames: npt.NDArray[np.int64]) -> FrameBoxes:
-        """The boxes of the given frames."""
-        boxes = self.select(np.isin(self.frame_indices, frames))
-        return replace(boxes, empty_frames=self.empty_frames[np.isin(self.empty_frames, frames)])
-
-    def merge(self, other: FrameBoxes) -> FrameBoxes:
-        """Both together, sorted by frame; inside a frame this object's boxes come first."""
-        frames = np.concatenate([self.frame_indices, other.frame_indices])
-        order = np.argsort(frames, kind="stable")
-        boxes = np.concatenate([self.boxes, other.boxes])[order]
-        return FrameBoxes(boxes, frames[order], np.union1d(self.empty_frames, other.empty_frames))
-
-
-def read_frame_boxes(
-    sequence_dir: Path,
-    representation: str,
-    labelled_frames: npt.NDArray[np.int64] | None = None,
-    class_count: int | None = None,
-) -> FrameBoxes:
-    """Read the labels of a sequence as they are in the file, with the frame of each row.
-
-    Args:
-        sequence_dir: Folder of the sequence.
-        representation: Name of the event representation.
-        labelled_frames: int64 [k], which labelled frames (counted among the sequence's labelled frames); None = all.
-        class_count: Number of classes, to check the ids against.
-
-    Raises:
-        DataError: A file is missing or damaged, or they contradict each other.
-    """
-    labels = read_labels(sequence_dir, class_count)
-    frames = read_labelled_frames(sequence_dir, representation)
-    check_same_length(sequence_dir, labels, frames)
-    row_position = np.repeat(np.arange(len(labels)), labels.counts)
-    empty = labels.counts == 0
-    if labelled_frames is None:
-        return FrameBoxes(labels.labels, frames[row_position], frames[empty])
-    wanted = np.zeros(len(labels), bool)
-    wanted[labelled_frames] = True
-    rows = wanted[row_position]
-    return FrameBoxes(labels.labels[rows], frames[row_position[rows]], frames[empty & wanted])
+from leod.labels.frame_boxes import FrameBoxes
 
 
 def link(target: Path, place: Path) -> None:
@@ -132,7 +61,9 @@ def link_split(sequences: Path, dataset: Path, split: str) -> None:
     link(original, dataset / split)
 
 
-def write_sequence(source: Path, destination: Path, representation: str, frames_file: str, labels: FrameBoxes) -> None:
+def write_pseudo_labelled(
+    source: Path, destination: Path, representation: str, frames_file: str, labels: FrameBoxes
+) -> None:
     """Write one pseudo-labelled sequence.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,7 @@ from leod.data.sequence import Sequence, open_split
 from leod.errors import DataError
 from leod.files import check_writable, write_json
 from leod.inference.devices import prepare_for_inference
-from leod.inference.merge import ViewCollector
-from leod.inference.runner import detect_sequences
+from leod.inference.merge import detect_merged
 from leod.inference.views import views_of
 from leod.labels.boxes import has_area, is_ground_truth, is_ignored
 from leod.models.checkpoint import load_detector
@@ -74,27 +72,20 @@ def choose_thresholds(
     def to_labels(detections: npt.NDArray[np.float32]) -> np.ndarray:
         return select_pseudo_labels(detections, settings.sequence.frame_size, least, settings.box_filter)[0]
 
-    results = detect_sequences(
+    results = detect_merged(
         prepare_for_inference(detector, hardware),
         labelled,
+        settings.sequence,
         settings.detection,
         views=views_of(settings.views),
         frames="labelled",
-        time_reversal_label_offset=settings.sequence.time_reversal_label_offset,
         to_labels=to_labels,
         num_workers=hardware.num_workers,
         description="choosing thresholds",
     )
     parts: list[dict[str, Matches]] = []
-    for _, views in groupby(results, key=lambda result: result.sequence.name):
-        views = list(views)
-        sequence = views[0].sequence
-        collector = ViewCollector(
-            sequence.num_frames, settings.sequence.frame_size, settings.sequence.time_reversal_label_offset
-        )
-        for view in views:
-            collector.add(view.boxes, view.frame_indices, view.view)
-        found, frames = collector.merged(settings.detection.confidence_threshold, settings.detection.nms_threshold)
+    for sequence, merged in results:
+        found, frames = merged.boxes, merged.frame_indices
         truth, truth_frames = _ground_truth(sequence)
         counts = np.isin(frames, sequence.labelled_frames) & ~undecided(truth, truth_frames, found, frames)
         objects = ~is_ignored(truth)

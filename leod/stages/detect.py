@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ from leod.events.preprocess import read_adjoining_windows
 from leod.events.recording import open_recording
 from leod.events.representations import FrameBuilder
 from leod.files import check_writable
-from leod.inference.devices import autocast, memory_errors, prepare_for_inference
+from leod.inference.devices import memory_errors, prepare_for_inference
+from leod.inference.recurrent import RecurrentDetector
 from leod.labels.boxes import clamp, from_detection_rows, remove_flat
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.formats import BOX_FILE_SUFFIXES, write_boxes
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector
-from leod.models.postprocess import postprocess
 from leod.progress import progress
 from leod.visualization.drawing import THEMES, BoxKind, comfortable_scale, compose, paint_frame
 from leod.visualization.video import write_video
@@ -242,36 +243,21 @@ def _detect_windows(
     detector: Detector, recording: Recording, config: SequenceConfig, halve: bool, detection: DetectionConfig
 ) -> Iterator[_DetectedWindow]:
     builder = FrameBuilder(config.representation, recording.height, recording.width, halve)
-    pixels = math.prod(builder.shape[1:])
-    most = max(1, min(_FRAMES_PER_CALL, _PIXELS_PER_CALL // pixels))
-    device = next(detector.parameters()).device
-    states = None
-    frames: list[np.ndarray] = []
-    times: list[tuple[int, int]] = []
-    last_event_us = 0
+    most = max(1, min(_FRAMES_PER_CALL, _PIXELS_PER_CALL // math.prod(builder.shape[1:])))
+    recurrent = RecurrentDetector(detector, detection)
 
-    @torch.inference_mode()
-    def flush() -> list[_DetectedWindow]:
-        nonlocal states
-        batch = torch.from_numpy(np.stack(frames)[:, None]).to(device)
-        with autocast(device, detection.precision):
-            features, states = detector.forward_sequence(batch, states)
-            predictions, _ = detector.forward_head([maps[:, 0] for maps in features])
-        found = postprocess(predictions, detection.confidence_threshold, detection.nms_threshold)
-        return [
-            _DetectedWindow(*moment, frame, from_detection_rows(rows.cpu().numpy(), t=moment[0]))
-            for moment, frame, rows in zip(times, frames, found, strict=True)
-        ]
+    def windows() -> Iterator[tuple[int, int, np.ndarray]]:
+        last_event_us = 0
+        for end_us, events in read_adjoining_windows(recording, config.window_us):
+            last_event_us = int(events.t[-1]) if len(events) else last_event_us
+            yield end_us, last_event_us, builder.build(events)
 
-    for end_us, events in read_adjoining_windows(recording, config.window_us):
-        last_event_us = int(events.t[-1]) if len(events) else last_event_us
-        frames.append(builder.build(events))
-        times.append((end_us, last_event_us))
-        if len(frames) == most:
-            yield from flush()
-            frames, times = [], []
-    if frames:
-        yield from flush()
+    coming = windows()
+    while batch := list(islice(coming, most)):
+        frames = torch.from_numpy(np.stack([frame for *_, frame in batch])[:, None])
+        found = recurrent.detect(frames, np.ones((len(batch), 1), bool))
+        for (end_us, last_event_us, frame), (*_, rows) in zip(batch, found, strict=True):
+            yield _DetectedWindow(end_us, last_event_us, frame, from_detection_rows(rows, t=end_us))
 
 
 def _on_sensor(boxes: np.ndarray, size: tuple[int, int], factor: int) -> np.ndarray:

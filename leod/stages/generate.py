@@ -9,7 +9,6 @@ import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +23,9 @@ from leod.errors import ConfigError, DataError
 from leod.files import atomic_file, file_digest, locked, remove_leftovers
 from leod.finished import FinishedResults
 from leod.inference.devices import prepare_for_inference
-from leod.inference.merge import ViewCollector
-from leod.inference.runner import SequenceDetections, detect_sequences
+from leod.inference.merge import detect_merged
 from leod.inference.views import views_of
+from leod.labels.frame_boxes import FrameBoxes
 from leod.labels.splits import KeptLabels
 from leod.models.checkpoint import load_detector
 from leod.provenance import Stopwatch
@@ -143,19 +142,19 @@ def _detect(
 ) -> None:
     """Run the detector and keep every sequence's predictions as soon as it is complete."""
     detector = load_detector(checkpoint, settings.model, settings.sequence)
-    results = detect_sequences(
+    results = detect_merged(
         prepare_for_inference(detector, hardware),
         sequences,
+        settings.sequence,
         settings.detection,
         views=views_of(settings.views),
         to_labels=_label_maker(settings),
+        full_sensor=True,
         num_workers=hardware.num_workers,
         description="pseudo-labels",
     )
-    for name, views in groupby(results, key=lambda result: result.sequence.name):
-        views = list(views)
-        sequence = views[0].sequence
-        parts.write(sequence, merge_sequence(views, settings, forbidden[name]))
+    for sequence, found in results:
+        parts.write(sequence, found.select(~np.isin(found.frame_indices, forbidden[sequence.name])))
 
 
 def _label_maker(settings: GenerateSettings) -> Callable[[npt.NDArray[np.float32]], np.ndarray]:
@@ -166,35 +165,6 @@ def _label_maker(settings: GenerateSettings) -> Callable[[npt.NDArray[np.float32
         return select_pseudo_labels(detections, frame_size, thresholds, settings.box_filter)[0]
 
     return to_labels
-
-
-def merge_sequence(
-    views: SequenceOf[SequenceDetections],
-    settings: GenerateSettings,
-    frames_without_predictions: npt.NDArray[np.int64],
-) -> SequencePredictions:
-    """Merge what all views of one sequence show, in pixels of the full sensor.
-
-    Args:
-        views: Pseudo-labels of each view, in pixels of the view's (halved) frames.
-        settings: Post-processing thresholds, frame size, down-sampling.
-        frames_without_predictions: int64 [k], true frames whose boxes are dropped.
-
-    Returns:
-        Predictions sorted by frame; frames that end up without boxes do not occur.
-    """
-    sequence = views[0].sequence
-    collector = ViewCollector(
-        sequence.num_frames,
-        settings.sequence.frame_size,
-        settings.sequence.time_reversal_label_offset,
-        scale=2 if settings.sequence.downsample_by_2 else 1,
-    )
-    for result in views:
-        collector.add(result.boxes, result.frame_indices, result.view)
-    boxes, frames = collector.merged(settings.detection.confidence_threshold, settings.detection.nms_threshold)
-    wanted = ~np.isin(frames, frames_without_predictions)
-    return SequencePredictions(sequence.name, sequence.num_frames, boxes[wanted], frames[wanted])
 
 
 def _fingerprint(checkpoint: Path, settings: GenerateSettings) -> str:
@@ -242,7 +212,7 @@ class _Parts:
             logger.warning("%s is damaged (%s); the sequence is done again", path, error)
             return False
 
-    def write(self, sequence: Sequence, predictions: SequencePredictions) -> None:
+    def write(self, sequence: Sequence, predictions: FrameBoxes) -> None:
         """Keep the predictions of one sequence, atomically."""
         with atomic_file(self._path(sequence)) as temporary, temporary.open("wb") as file:
             np.savez(

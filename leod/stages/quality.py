@@ -19,12 +19,13 @@ from leod.files import check_writable, write_json
 from leod.labels.boxes import clamp, has_area, is_ignored, is_pseudo_label
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.files import label_file, list_sequences, read_labelled_frames
+from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.labels.splits import KeptLabels
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards, SequencePredictions
 from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, overlaps, undecided
-from leod.pseudo_labels.writer import FrameBoxes, is_inpainted, read_frame_boxes
+from leod.pseudo_labels.writer import is_inpainted
 
 logger = logging.getLogger(__name__)
 

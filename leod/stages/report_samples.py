@@ -12,7 +12,7 @@ from leod.config.schema import DetectionConfig, HardwareConfig
 from leod.config.stages import ReportSettings
 from leod.data.sequence import Sequence
 from leod.inference.devices import prepare_for_inference
-from leod.inference.spans import detect_frames
+from leod.inference.recurrent import detect_frames
 from leod.labels.files import list_sequences
 from leod.labels.splits import KeptLabels
 from leod.models.checkpoint import load_detector

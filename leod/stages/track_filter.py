@@ -18,19 +18,18 @@ from leod.files import atomic_directory, locked, remove_leftovers, write_json
 from leod.labels.boxes import clamp, has_area, is_ground_truth, is_ignored
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.files import label_file, list_sequences, read_labelled_frames, representations_dir
+from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.labels.splits import KeptLabels
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards
 from leod.pseudo_labels.tracking import TrackFilterResult, filter_tracks
 from leod.pseudo_labels.writer import (
-    FrameBoxes,
     check_sequence,
     count_boxes,
     is_inpainted,
     link_split,
-    read_frame_boxes,
-    write_sequence,
+    write_pseudo_labelled,
 )
 
 logger = logging.getLogger(__name__)
@@ -284,7 +283,7 @@ def _write(
 ) -> dict[str, Any]:
     """Filter, write and check one sequence; returns its account for the manifest."""
     labels, result = track_sequence(kept, pseudo, settings)
-    write_sequence(source, destination, layout.representation, layout.frames_file, labels)
+    write_pseudo_labelled(source, destination, layout.representation, layout.frames_file, labels)
     check_sequence(
         destination,
         layout.representation,

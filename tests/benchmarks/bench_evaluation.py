@@ -18,6 +18,7 @@ from leod.config.schema import EvaluationFilterConfig
 from leod.evaluation.prophesee import evaluate_detections
 from leod.inference.merge import merge_views
 from leod.labels.dtypes import LABEL_DTYPE
+from leod.labels.frame_boxes import FrameBoxes
 
 FRAMES, OBJECTS, DETECTIONS = 3000, 3, 11
 PUBLISHED_S = 8.6
@@ -67,7 +68,7 @@ def main() -> None:
     four_views = np.repeat(frames, 4 * DETECTIONS)
     boxes = random_boxes(four_views, generator)
     boxes["t"] = 0
-    seconds = median_time(lambda: merge_views(boxes, four_views, 0.01, 0.45))
+    seconds = median_time(lambda: merge_views(FrameBoxes(boxes, four_views), 0.01, 0.45))
     sys.stdout.write(f"merging four views: {1e6 * seconds / FRAMES:.0f} us a frame\n")
 
 

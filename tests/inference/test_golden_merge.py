@@ -46,10 +46,12 @@ def test_collected_and_merged_boxes_of_every_case(golden_dir):
         case = {key.removeprefix(f"{name}/"): arrays[key] for key in arrays.files if key.startswith(f"{name}/")}
         collector = collect(case)
 
-        boxes, frames = collector.collected()
-        np.testing.assert_array_equal(frames, np.repeat(case["collected_frame_idx"], case["collected_count"]), name)
-        assert_equal_boxes(boxes, case["collected_labels"], name)
+        found = collector.collected()
+        np.testing.assert_array_equal(
+            found.frame_indices, np.repeat(case["collected_frame_idx"], case["collected_count"]), name
+        )
+        assert_equal_boxes(found.boxes, case["collected_labels"], name)
 
-        boxes, frames = collector.merged(float(case["conf_thre"]), float(case["nms_thre"]))
-        np.testing.assert_array_equal(frames, np.repeat(case["out_frame_idx"], case["out_count"]), name)
-        assert_equal_boxes(boxes, case["out_labels"], name)
+        found = collector.merged(float(case["conf_thre"]), float(case["nms_thre"]))
+        np.testing.assert_array_equal(found.frame_indices, np.repeat(case["out_frame_idx"], case["out_count"]), name)
+        assert_equal_boxes(found.boxes, case["out_labels"], name)

@@ -9,7 +9,7 @@ from leod.inference.merge import ViewCollector
 from leod.inference.views import View
 from leod.labels.boxes import from_label_rows
 from leod.labels.files import read_labelled_frames, read_labels, representations_dir
-from leod.pseudo_labels.writer import FrameBoxes, write_sequence
+from leod.pseudo_labels.writer import write_pseudo_labelled
 from leod.stages.track_filter import track_sequence
 
 REPRESENTATION, FRAMES_FILE = "stacked_histogram_dt=50_nbins=10", "event_representations.h5"
@@ -39,7 +39,7 @@ def merged_boxes(case):
         position += counts.sum()
         view = View(bool(case["call_hflip"][call]), bool(case["call_tflip"][call]))
         collector.add(from_label_rows(rows), np.repeat(case["call_ev_idx"][call].astype(np.int64), counts), view)
-    return FrameBoxes(*collector.merged(float(case["conf_thre"]), float(case["nms_thre"])))
+    return collector.merged(float(case["conf_thre"]), float(case["nms_thre"]))
 
 
 def test_files_equal_those_of_the_published_code(cases, tmp_path):
@@ -58,7 +58,7 @@ def test_files_equal_those_of_the_published_code(cases, tmp_path):
         frames_path.parent.mkdir(parents=True)
         frames_path.touch()
         destination = tmp_path / name / "written"
-        write_sequence(source, destination, REPRESENTATION, FRAMES_FILE, labels)
+        write_pseudo_labelled(source, destination, REPRESENTATION, FRAMES_FILE, labels)
 
         written = read_labels(destination)
         np.testing.assert_array_equal(written.first_label_index, case["final_objframe_idx_2_label_idx"], name)

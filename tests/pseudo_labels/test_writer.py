@@ -15,7 +15,8 @@ from leod.labels.files import (
     write_labels,
     write_timestamps,
 )
-from leod.pseudo_labels.writer import FrameBoxes, check_sequence, link_split, read_frame_boxes, write_sequence
+from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
+from leod.pseudo_labels.writer import check_sequence, link_split, write_pseudo_labelled
 
 REPRESENTATION, FRAMES_FILE, NUM_FRAMES = "stacked_histogram_dt=50_nbins=10", "event_representations.h5", 12
 
@@ -51,7 +52,7 @@ def written(source, tmp_path):
     kept = read_frame_boxes(source, REPRESENTATION, np.array([0, 1]))
     labels = kept.merge(pseudo_labels([0, 3, 3, 11]))
     destination = tmp_path / "project" / "results" / "dataset" / "train" / "drive"
-    write_sequence(source, destination, REPRESENTATION, FRAMES_FILE, labels)
+    write_pseudo_labelled(source, destination, REPRESENTATION, FRAMES_FILE, labels)
     return destination, kept
 
 
@@ -87,7 +88,7 @@ def test_events_are_relative_links_that_survive_a_move(written, tmp_path):
 
 def test_links_never_lead_through_other_links(source, written, tmp_path):
     second = tmp_path / "project" / "results" / "second" / "train" / "drive"
-    write_sequence(written[0], second, REPRESENTATION, FRAMES_FILE, pseudo_labels([1]))
+    write_pseudo_labelled(written[0], second, REPRESENTATION, FRAMES_FILE, pseudo_labels([1]))
     link = representations_dir(second) / REPRESENTATION / FRAMES_FILE
     assert (link.parent / link.readlink()).resolve() == representations_dir(source) / REPRESENTATION / FRAMES_FILE
     assert "results" not in link.readlink().parts
@@ -106,7 +107,7 @@ def test_splits_are_linked(source, tmp_path):
 def test_sequence_without_any_box(source, tmp_path):
     nothing = FrameBoxes(np.zeros(0, LABEL_DTYPE), np.zeros(0, np.int64))
     destination = tmp_path / "empty"
-    write_sequence(source, destination, REPRESENTATION, FRAMES_FILE, nothing)
+    write_pseudo_labelled(source, destination, REPRESENTATION, FRAMES_FILE, nothing)
     check((destination, nothing), pseudo_count=0)
 
 

@@ -23,10 +23,10 @@ from pseudo_label_study import (
 from leod.config.schema import HardwareConfig
 from leod.errors import CheckpointError, ConfigError, DataError, LockedError
 from leod.files import locked
+from leod.labels.frame_boxes import read_frame_boxes
 from leod.models.checkpoint import save_detector
 from leod.models.detector import build_detector
 from leod.pseudo_labels.predictions import PredictionsFile
-from leod.pseudo_labels.writer import read_frame_boxes
 from leod.stages import generate as stage
 from leod.stages.generate import generate_pseudo_labels
 from leod.stages.track_filter import track_filter
@@ -183,48 +183,51 @@ class Killed(BaseException):
 
 def test_killed_run_goes_on_with_the_next_sequence(study, tmp_path, monkeypatch):
     expected = run(study, output=tmp_path / "whole.h5")
-    merge, done = stage.merge_sequence, []
+    detect, done = stage.detect_merged, []
 
-    def merge_once(views, *arguments):
-        if done:
-            raise Killed
-        done.append(views[0].sequence.name)
-        return merge(views, *arguments)
+    def detect_once(*arguments, **options):
+        for sequence, found in detect(*arguments, **options):
+            if done:
+                raise Killed
+            done.append(sequence.name)
+            yield sequence, found
 
-    monkeypatch.setattr(stage, "merge_sequence", merge_once)
+    monkeypatch.setattr(stage, "detect_merged", detect_once)
     with pytest.raises(Killed):
         run(study)
     assert not study["output"].exists()
 
     resumed = []
-
-    def merge_and_note(views, *arguments):
-        resumed.append(views[0].sequence.name)
-        return merge(views, *arguments)
-
-    monkeypatch.setattr(stage, "merge_sequence", merge_and_note)
+    monkeypatch.setattr(stage, "detect_merged", noting(detect, resumed))
     predictions = run(study)
     assert sorted(done + resumed) == sorted(SEQUENCES)
     assert_equal_predictions(predictions, expected, tolerance=1e-3)
     assert not study["output"].with_name("0.h5.parts").exists()
 
 
+def noting(detect, names):
+    """``detect``, which also writes down what it yields."""
+
+    def detect_and_note(*arguments, **options):
+        for sequence, found in detect(*arguments, **options):
+            names.append(sequence.name)
+            yield sequence, found
+
+    return detect_and_note
+
+
 def names_done_after(study, monkeypatch, change):
     """Run until all sequences are done but the shard is not written, change something, tell what is done again."""
-    write, merge, done = stage.write_predictions, stage.merge_sequence, []
+    write, done = stage.write_predictions, []
 
     def killed(*arguments):
         raise Killed
-
-    def merge_and_note(views, *arguments):
-        done.append(views[0].sequence.name)
-        return merge(views, *arguments)
 
     monkeypatch.setattr(stage, "write_predictions", killed)
     with pytest.raises(Killed):
         run(study)
     monkeypatch.setattr(stage, "write_predictions", write)
-    monkeypatch.setattr(stage, "merge_sequence", merge_and_note)
+    monkeypatch.setattr(stage, "detect_merged", noting(stage.detect_merged, done))
     run(study | (change(study["output"].with_name("0.h5.parts")) or {}))
     return sorted(done)
 
@@ -277,7 +280,7 @@ def test_finished_shard_that_was_deleted_is_put_back(study, monkeypatch):
         raise AssertionError("a finished shard was detected again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "detect_sequences", detect)
+        patch.setattr(stage, "detect_merged", detect)
         assert_equal_predictions(run(study), expected)
         with pytest.raises(AssertionError):
             run(study, settings=generate_settings(mirror=True))

@@ -21,9 +21,9 @@ from leod.data.module import TrainingData
 from leod.data.sequence import open_split
 from leod.files import read_json
 from leod.labels.dtypes import IGNORED_CLASS_ID
+from leod.labels.frame_boxes import read_frame_boxes
 from leod.labels.splits import KeptLabels
 from leod.pseudo_labels.predictions import write_predictions
-from leod.pseudo_labels.writer import read_frame_boxes
 from leod.stages.subsample_labels import subsample_labels
 from leod.stages.track_filter import track_filter
 

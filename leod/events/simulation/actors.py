@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from leod.events.simulation.patterns import hazed
 from leod.events.simulation.shapes import fill_capsule, fill_ellipse, fill_rectangle, fill_trapezoid
+from leod.jit import compiled
 
 # Columns of a row of `actors` (constant) and of `poses` (one row per image).
 ACTOR_CLASS, ACTOR_LENGTH, ACTOR_WIDTH, ACTOR_HEIGHT = range(4)
@@ -19,7 +19,7 @@ POSE_X, POSE_Z, POSE_HEADING_X, POSE_HEADING_Z, POSE_DISTANCE, POSE_GAIT = range
 POSE_COLUMNS = 6
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_wheel(
     image: np.ndarray, owner: np.ndarray, mark: int, x: float, y: float, radius: float, squeeze: float, angle: float
 ) -> None:  # pragma: no cover
@@ -31,7 +31,7 @@ def _draw_wheel(
         fill_capsule(image, owner, mark, x - dx, y - dy, x + dx, y + dy, 0.13 * radius, 0.15)
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_car_side(
     image: np.ndarray,
     owner: np.ndarray,
@@ -88,7 +88,7 @@ def _draw_car_side(
     _draw_wheel(image, owner, mark, right - 0.2 * width, ground - radius, radius, squeeze, angle)
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_car_end(
     image: np.ndarray,
     owner: np.ndarray,
@@ -133,7 +133,7 @@ def _draw_car_end(
     )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@compiled
 def draw_car(
     image: np.ndarray,
     owner: np.ndarray,
@@ -183,7 +183,7 @@ def draw_car(
     extent[0], extent[1], extent[2], extent[3] = left, ground - actor[ACTOR_HEIGHT] * scale, right, ground
 
 
-@numba.njit(cache=True)
+@compiled
 def draw_pedestrian(
     image: np.ndarray,
     owner: np.ndarray,

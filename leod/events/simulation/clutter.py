@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from leod.events.simulation.patterns import hash_number, hazed
 from leod.events.simulation.shapes import fill_capsule, fill_ellipse, fill_rectangle
+from leod.jit import compiled
 
 # Columns of a row of clutter.
 CLUTTER_KIND, CLUTTER_X, CLUTTER_Z, CLUTTER_WIDTH, CLUTTER_HEIGHT, CLUTTER_VALUE, CLUTTER_VARIANT = range(7)
@@ -16,7 +16,7 @@ CLUTTER_COLUMNS = 7
 POLE, TREE, BOLLARD, SIGN, CONTAINER, FENCE, COLUMN = range(7)
 
 
-@numba.njit(cache=True)
+@compiled
 def draw_clutter(
     image: np.ndarray,
     owner: np.ndarray,

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from leod.events.simulation.actors import ACTOR_CLASS, CAR, POSE_X, POSE_Z, draw_car, draw_pedestrian
 from leod.events.simulation.clutter import CLUTTER_X, CLUTTER_Z, draw_clutter
 from leod.events.simulation.patterns import CAMERA_HEIGHT, FARTHEST_M, NEAREST_M
+from leod.jit import compiled
 
 
-@numba.njit(cache=True)
+@compiled
 def draw_objects(
     image: np.ndarray,
     owner: np.ndarray,
@@ -78,7 +78,7 @@ def draw_objects(
             _count_pixels(owner, actor, measures[actor, :4], measures[actor, 9:14])
 
 
-@numba.njit(cache=True)
+@compiled
 def _count_pixels(owner: np.ndarray, mark: int, extent: np.ndarray, result: np.ndarray) -> None:  # pragma: no cover
     """Write number, left, top, right, bottom of the pixels that belong to ``mark`` into ``result``."""
     height, width = owner.shape
@@ -93,7 +93,7 @@ def _count_pixels(owner: np.ndarray, mark: int, extent: np.ndarray, result: np.n
     result[1], result[2], result[3], result[4] = left, top, right, bottom
 
 
-@numba.njit(cache=True)
+@compiled
 def log_intensity(image: np.ndarray, contrast: float, result: np.ndarray) -> None:  # pragma: no cover
     """Write the logarithm of ``image`` times ``contrast`` (dim light: < 1) into ``result``, all float64 [H, W]."""
     for y in range(image.shape[0]):

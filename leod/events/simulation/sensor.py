@@ -10,17 +10,17 @@ and hot pixels.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from leod.config.schema import SensorSize, SimulationConfig
+from leod.jit import compiled
 
 _SMALLEST_THRESHOLD = 0.05
 _HOT_PIXEL_RATES_HZ = (100.0, 800.0)
 _ON_SHARE_OF_NOISE = 0.6
 
 
-@numba.njit(cache=True)
+@compiled
 def crossings(
     log_before: np.ndarray,
     log_now: np.ndarray,
@@ -71,7 +71,7 @@ def crossings(
     return buffer, count
 
 
-@numba.njit(cache=True)
+@compiled
 def _outside_refractory_period(
     events: np.ndarray, last_us: np.ndarray, refractory_us: int
 ) -> np.ndarray:  # pragma: no cover

@@ -13,6 +13,8 @@ import math
 import numba
 import numpy as np
 
+from leod.jit import compiled
+
 
 @numba.njit(inline="always")
 def _paint(
@@ -23,7 +25,7 @@ def _paint(
         owner[y, x] = mark
 
 
-@numba.njit(cache=True)
+@compiled
 def fill_trapezoid(
     image: np.ndarray,
     owner: np.ndarray,
@@ -53,7 +55,7 @@ def fill_trapezoid(
                 _paint(image, owner, mark, y, x, coverage, value)
 
 
-@numba.njit(cache=True)
+@compiled
 def fill_rectangle(
     image: np.ndarray,
     owner: np.ndarray,
@@ -69,7 +71,7 @@ def fill_rectangle(
     fill_trapezoid(image, owner, mark, top, bottom, left, right, left, right, top_value, bottom_value)
 
 
-@numba.njit(cache=True)
+@compiled
 def fill_ellipse(
     image: np.ndarray,
     owner: np.ndarray,
@@ -98,7 +100,7 @@ def fill_ellipse(
                 _paint(image, owner, mark, y, x, min(1.0, coverage) * opacity, value)
 
 
-@numba.njit(cache=True)
+@compiled
 def fill_capsule(
     image: np.ndarray,
     owner: np.ndarray,

@@ -17,6 +17,7 @@ from leod.events.simulation.patterns import (
     noise_at,
     stripes,
 )
+from leod.jit import compiled
 
 _SKY_VALUE = 0.8
 _PAVEMENT_FROM_M = 4.6
@@ -26,7 +27,7 @@ _BLOCK_M = 14.0
 """Length of one house front."""
 
 
-@numba.njit(cache=True)
+@compiled
 def _ground_rows(
     height: int, focal: float, horizon: float, travel: float, crosswalk: float
 ) -> np.ndarray:  # pragma: no cover
@@ -75,7 +76,7 @@ def _ground(lateral: float, row: np.ndarray, noise: np.ndarray) -> float:  # pra
     return value + row[7] * (HAZE_VALUE - value)
 
 
-@numba.njit(cache=True)
+@compiled
 def draw_street(
     image: np.ndarray,
     focal: float,
