@@ -21,9 +21,6 @@ from leod.events.simulation.sensor import EventSensor, crossings
 from leod.events.simulation.street import draw_street
 from leod.labels.dtypes import RECORDING_BOX_DTYPE
 
-SIMULATOR_VERSION = 3
-"""Raised whenever the same settings make other recordings than before."""
-
 SPLITS = ("train", "val", "test")
 _HORIZON_SHARE = 0.42
 _READ_OUT_US = 100_000

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import zipfile
@@ -14,14 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from leod import __version__
 from leod.config.schema import HardwareConfig
 from leod.config.stages import GenerateSettings
 from leod.data.inference_stream import deal_out
 from leod.data.sequence import Sequence, open_split
 from leod.errors import ConfigError, DataError
 from leod.files import atomic_file, file_digest, locked, remove_leftovers
-from leod.finished import FinishedResults
 from leod.inference.devices import prepare_for_inference
 from leod.inference.merge import detect_merged
 from leod.inference.views import views_of
@@ -32,6 +28,7 @@ from leod.provenance import Stopwatch
 from leod.pseudo_labels.filtering import ScoreThresholds, select_pseudo_labels
 from leod.pseudo_labels.predictions import SequencePredictions, write_predictions
 from leod.pseudo_labels.thresholds import read_thresholds
+from leod.reuse import FinishedResults, key
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +90,14 @@ def generate_pseudo_labels(
         remove_leftovers(parts_folder)
         finished_folder = output.with_name(f".finished-{output.name}")
         remove_leftovers(output.parent, of={output.name, finished_folder.name})
-        common = _fingerprint(checkpoint, settings)
-        keys = {sequence.name: _key(common, sequence, forbidden[sequence.name]) for sequence in chosen}
+        try:
+            detector = file_digest(checkpoint).hex()
+        except FileNotFoundError:
+            raise DataError(checkpoint, "the checkpoint does not exist. Train the detector first.") from None
+        keys = {sequence.name: _key(detector, settings, sequence, forbidden[sequence.name]) for sequence in chosen}
         parts = _Parts(parts_folder, keys)
-        fingerprint = hashlib.sha256(json.dumps([shard, shards, list(keys.values())]).encode()).hexdigest()
-        finished = FinishedResults(finished_folder, fingerprint)
+        inputs = {"shard": [shard, shards], "parts": list(keys.values())}
+        finished = FinishedResults(finished_folder, key("generate_pseudo_labels", settings, inputs))
         if not finished.restore(output.parent):
             remaining = [sequence for sequence in chosen if not parts.holds(sequence)]
             if len(remaining) < len(chosen):
@@ -167,22 +167,14 @@ def _label_maker(settings: GenerateSettings) -> Callable[[npt.NDArray[np.float32
     return to_labels
 
 
-def _fingerprint(checkpoint: Path, settings: GenerateSettings) -> str:
-    """What all parts of a shard depend on: the detector's weights, the settings, the version of this package."""
-    digest = hashlib.sha256()
-    try:
-        digest.update(file_digest(checkpoint))
-    except FileNotFoundError:
-        raise DataError(checkpoint, "the checkpoint does not exist. Train the detector first.") from None
-    digest.update(settings.model_dump_json().encode())
-    digest.update(__version__.encode())
-    return digest.hexdigest()
-
-
-def _key(common: str, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> str:
-    """What one sequence's predictions depend on: what all depend on, its frames, which of them get no predictions."""
-    frames = [sequence.name, sequence.num_frames, sequence.frames_digest().hex()]
-    return json.dumps([common, *frames, forbidden.tolist()])
+def _key(checkpoint: str, settings: GenerateSettings, sequence: Sequence, forbidden: npt.NDArray[np.int64]) -> str:
+    """What one sequence's predictions depend on: the detector, its frames, and which of them get no predictions."""
+    inputs = {
+        "checkpoint": checkpoint,
+        "sequence": [sequence.name, sequence.num_frames, sequence.frames_digest().hex()],
+        "frames_without_predictions": forbidden.tolist(),
+    }
+    return key("generate_pseudo_labels", settings, inputs)
 
 
 class _Parts:

@@ -23,6 +23,7 @@ from leod.files import TEMPORARY_PREFIX, atomic_directory, locked, read_json, re
 from leod.labels.files import SPLITS, STAMP_NAME
 from leod.progress import progress
 from leod.provenance import Stopwatch
+from leod.reuse import key
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def _describe_file(path: Path | None) -> dict[str, Any] | None:
 
 
 def _stamp(files: RecordingFiles, settings: PreprocessSettings, split: str) -> dict[str, Any]:
-    """What a sequence is made from; equal stamps mean equal sequences."""
+    """What a sequence is made from."""
     return {
         "split": split,
         "events": _describe_file(files.events),
@@ -87,6 +88,7 @@ def _preprocess_one(
 ) -> _Entry:
     """Make one sequence unless it is there already."""
     stamp = _stamp(files, settings, split)
+    made_from = key("preprocess", None, stamp)
     if sequence.is_dir():
         if not _is_ours(sequence):
             raise DataError(
@@ -95,16 +97,16 @@ def _preprocess_one(
                 "for the sequences, or move this one away.",
             )
         record = read_json(sequence / STAMP_NAME)
-        if record.get("made_from") == stamp:
+        if record.get("key") == made_from:
             facts = RecordingFacts.from_json(record["facts"])
             _refuse(files, facts, settings, limits)
             return _Entry(files.name, facts)
-        logger.info("%s was made with other settings or from another file: made again", sequence)
+        logger.info("%s was made with other settings, from another file or by another program: made again", sequence)
     try:
         with atomic_directory(sequence) as folder:
             facts = write_sequence(folder, files, settings, split, threads, limits)
             _refuse(files, facts, settings, limits)
-            write_json(folder / STAMP_NAME, {"made_from": stamp, "facts": facts.to_json()})
+            write_json(folder / STAMP_NAME, {"key": made_from, "made_from": stamp, "facts": facts.to_json()})
     except NothingLeftError as reason:
         if sequence.is_dir():
             _remove(sequence)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -20,10 +18,11 @@ from leod.config.stages import SimulateSettings
 from leod.errors import ConfigError, DataError
 from leod.events.chunk import EventChunk
 from leod.events.dat import write_dat
-from leod.events.simulator import SIMULATOR_VERSION, SPLITS, RecordingSimulator
+from leod.events.simulator import SPLITS, RecordingSimulator
 from leod.files import atomic_file, locked, read_json, remove_leftovers, write_json
 from leod.progress import progress
 from leod.provenance import Stopwatch
+from leod.reuse import key
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +57,16 @@ class _Job:
         return self.output / STAMP_FOLDER / self.split / f"{self.name}.json"
 
     @property
-    def fingerprint(self) -> str:
-        """Digest of all that decides this recording's content, which is not how many others there are."""
+    def key(self) -> str:
+        """See `leod.reuse.key`; how many other recordings there are does not matter."""
         content = {
-            "version": SIMULATOR_VERSION,
             "sensor": self.settings.sensor.model_dump(mode="json"),
             "class_ids": _class_ids(self.settings.classes),
             "simulation": self.settings.simulation.model_dump(mode="json", exclude={"recordings"}),
             "split": self.split,
             "index": self.index,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return key("simulate", None, content)
 
 
 def simulate(output: Path, manifest: Path, settings: SimulateSettings, processes: int = 0) -> None:
@@ -152,7 +150,7 @@ def _finished(job: _Job) -> dict[str, Any] | None:
         return None
     try:
         stamp = read_json(job.stamp)
-        if stamp["fingerprint"] != job.fingerprint:
+        if stamp["key"] != job.key:
             return None
         if [job.events.stat().st_size, job.boxes.stat().st_size] != stamp["bytes"]:
             return None
@@ -210,7 +208,7 @@ def _make(job: _Job) -> None:
     write_json(
         job.stamp,
         {
-            "fingerprint": job.fingerprint,
+            "key": job.key,
             "bytes": [job.events.stat().st_size, job.boxes.stat().st_size],
             "recording": {
                 "name": job.name,

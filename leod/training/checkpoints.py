@@ -1,7 +1,7 @@
 """Working checkpoints: everything that a training needs to go on as if nothing had happened.
 
 They are undeclared files (Snakemake deletes declared outputs before every start), each complete in itself, protected
-by a digest, and bound to one set of settings and labels by a fingerprint.
+by a digest, and bound to what the training is made from by a key (`leod.reuse`).
 """
 
 from __future__ import annotations
@@ -78,12 +78,11 @@ class WorkingCheckpoints:
 
     Attributes:
         folder: Where they live.
-        fingerprint: Stands for everything that determines the training's result; a checkpoint with another one is
-            never resumed.
+        key: See `leod.reuse.key`; a checkpoint with another one is never resumed.
     """
 
     folder: Path
-    fingerprint: str
+    key: str
 
     def _by_step(self) -> list[tuple[int, Path]]:
         """Steps and files, newest first."""
@@ -106,13 +105,13 @@ class WorkingCheckpoints:
             ResourceError: The disk is full or not writable; the older checkpoints are still there.
         """
         path = self.folder / f"step-{step:09d}.ckpt"
-        _write(path, {"fingerprint": self.fingerprint, "step": step, "state": state})
+        _write(path, {"key": self.key, "step": step, "state": state})
         for _, old in self._by_step()[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
         return path
 
     def load_newest(self) -> dict[str, Any] | None:
-        """Read the newest readable state with this fingerprint, or None if there is none.
+        """Read the newest readable state with this key, or None if there is none.
 
         Damaged files are renamed to ``*.damaged`` and those of other settings to ``*.other-settings``, with a warning.
         """
@@ -121,13 +120,18 @@ class WorkingCheckpoints:
         for _, path in self._by_step():
             try:
                 content = _read(path)
-                fingerprint, state = content["fingerprint"], content["state"]
+                # Those of older programs have no key.
+                made_from, state = content.get("key"), content["state"]
             except Exception as error:
                 self._set_aside(path, ".damaged", f"cannot be read ({error})")
                 continue
-            if fingerprint == self.fingerprint:
+            if made_from == self.key:
                 return state
-            self._set_aside(path, ".other-settings", "was made with other settings, frames, labels, or initial weights")
+            self._set_aside(
+                path,
+                ".other-settings",
+                "was made with other settings, frames, labels or initial weights, or by another program",
+            )
         return None
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import signal
 import time
@@ -28,7 +27,6 @@ from leod.data.module import TrainingData, training_loader
 from leod.data.sequence import Sequence
 from leod.errors import ResourceError
 from leod.files import file_digest, remove_leftovers, write_json
-from leod.finished import FinishedResults
 from leod.gpus import claim_gpus
 from leod.inference.devices import memory_errors
 from leod.labels.dtypes import LABEL_DTYPE
@@ -37,6 +35,7 @@ from leod.models.checkpoint import load_detector, save_detector
 from leod.models.detector import Detector, build_detector
 from leod.models.loss import DetectionLoss
 from leod.provenance import Stopwatch
+from leod.reuse import FinishedResults, key
 from leod.training.checkpoints import WorkingCheckpoints, working_folder
 from leod.training.control import CURVES_NAME, Progress, TrainingControl
 from leod.training.distributed import (
@@ -58,7 +57,7 @@ MODEL_NAME, RECORD_NAME = "model.ckpt", "training.json"
 """The detector and the account of its training, in the results folder beside the curves."""
 RESULTS = (MODEL_NAME, CURVES_NAME, RECORD_NAME)
 FINISHED_NAME = ".finished"
-"""Second names of the results, see `leod.finished`."""
+"""Second names of the results, see `leod.reuse`."""
 
 _MEMORY_ADVICE = (
     "Three settings help: a smaller batch_size (with a larger accumulate the optimiser sees as many samples), a "
@@ -94,23 +93,23 @@ class TrainingJob:
     initial_weights: Path | None
     inputs: Mapping[str, Path | str]
 
-    def fingerprint(self) -> str:
-        """Digest of everything that determines the result: settings, seed, frames, labels, initial weights."""
-        digest = hashlib.sha256()
-        digest.update(json.dumps([self.stage, self.seed, self.settings.model_dump(mode="json")]).encode())
+    def key(self) -> str:
+        """What determines the result: settings, seed, frames, labels, initial weights, see `leod.reuse.key`."""
+        data = hashlib.sha256()
         for sequences in (self.sequences, self.validation_sequences):
             for sequence in sequences:
-                digest.update(f"{sequence.name} {sequence.num_frames}".encode())
-                digest.update(sequence.labelled_frames.tobytes())
+                data.update(f"{sequence.name} {sequence.num_frames}".encode())
+                data.update(sequence.labelled_frames.tobytes())
                 # Field by field: bytes between the fields of a record hold whatever was there.
                 for name in LABEL_DTYPE.names or ():
-                    digest.update(sequence.labels[name].tobytes())
-                digest.update(sequence.frames_digest())
-        if self.kept is not None:
-            digest.update(json.dumps(self.kept.sequences, sort_keys=True).encode())
-        if self.initial_weights is not None:
-            digest.update(file_digest(self.initial_weights))
-        return digest.hexdigest()
+                    data.update(sequence.labels[name].tobytes())
+                data.update(sequence.frames_digest())
+        inputs = {
+            "data": data.hexdigest(),
+            "kept": None if self.kept is None else self.kept.sequences,
+            "initial_weights": None if self.initial_weights is None else file_digest(self.initial_weights).hex(),
+        }
+        return key(self.stage, self.settings, inputs, self.seed)
 
 
 def run_training(job: TrainingJob) -> None:
@@ -177,11 +176,11 @@ def _train_in_this_process(job: TrainingJob) -> None:
 def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnvironment) -> None:
     settings, training, hardware = job.settings, job.settings.training, job.hardware
     stopwatch, processes = Stopwatch(), Processes()
-    fingerprint = job.fingerprint()
-    finished = FinishedResults(job.output / FINISHED_NAME, fingerprint)
+    made_from = job.key()
+    finished = FinishedResults(job.output / FINISHED_NAME, made_from)
     if processes.first:
         remove_leftovers(job.output)
-    checkpoints = WorkingCheckpoints(working_folder(job.output, hardware.scratch), fingerprint)
+    checkpoints = WorkingCheckpoints(working_folder(job.output, hardware.scratch), made_from)
     if processes.from_first(lambda: finished.restore(job.output)):
         if processes.first:
             _remove_working_files(checkpoints)
@@ -232,7 +231,7 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
         trainer.fit(module, train_dataloaders=loader)
     _LOG.info("%d steps in %.1f s", progress.step - first_step, time.monotonic() - started)
     if processes.first:
-        _write_results(job, detector, progress, fingerprint, stopwatch)
+        _write_results(job, detector, progress, made_from, stopwatch)
         finished.keep(job.output / name for name in RESULTS)
         _remove_working_files(checkpoints)
 
@@ -283,7 +282,7 @@ def _build_trainer(
 
 
 def _write_results(
-    job: TrainingJob, detector: Detector, progress: Progress, fingerprint: str, stopwatch: Stopwatch
+    job: TrainingJob, detector: Detector, progress: Progress, made_from: str, stopwatch: Stopwatch
 ) -> None:
     select = job.settings.training.validation.select
     selected_step = progress.step
@@ -297,7 +296,7 @@ def _write_results(
         job.output / RECORD_NAME,
         {
             "provenance": {**provenance, "resumed_at": progress.resumed_at},
-            "fingerprint": fingerprint,
+            "key": made_from,
             "select": select,
             "selected_step": selected_step,
             "steps": progress.step,

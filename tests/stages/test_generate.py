@@ -236,6 +236,13 @@ def test_nothing_is_done_twice(study, monkeypatch):
     assert names_done_after(study, monkeypatch, lambda parts: None) == []
 
 
+def test_parts_of_another_program_are_done_again(study, monkeypatch):
+    def upgrade(parts):
+        monkeypatch.setattr("leod.reuse.program_digest", lambda: "a newer version")
+
+    assert len(names_done_after(study, monkeypatch, upgrade)) > 0
+
+
 def test_damaged_part_is_done_again(study, monkeypatch):
     def damage(parts):
         (parts / "b.npz").write_bytes((parts / "b.npz").read_bytes()[:100])

@@ -136,6 +136,16 @@ def test_second_run_keeps_what_is_complete_and_redoes_what_changed(study):
     ]
 
 
+def test_sequences_of_another_program_are_made_again(study, monkeypatch):
+    make_recording(study.train, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("leod.reuse.program_digest", lambda: "an older version")
+        study.run()
+    before = study.inodes()
+    study.run()
+    assert not set(before.values()) & {inode for path, inode in study.inodes().items() if "train/a/" in str(path)}
+
+
 def test_recordings_whose_labels_are_filtered_out_make_no_sequence(study):
     make_recording(study.train, "a")
     make_recording(study.train, "small", boxes=((200_000, 4, 5, 2, 2, 0),))

@@ -129,6 +129,16 @@ def test_changed_settings_make_everything_anew_and_fewer_recordings_remove_the_r
     assert all(after[name] != before[name] for name in after if name.endswith(".dat"))
 
 
+def test_recordings_of_another_program_are_made_again(tmp_path, monkeypatch):
+    output = tmp_path / "recordings"
+    with monkeypatch.context() as patch:
+        patch.setattr("leod.reuse.program_digest", lambda: "an older version")
+        simulate(output, tmp_path / "manifest.json", settings((1, 1, 1)), processes=1)
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.dat")}
+    simulate(output, tmp_path / "manifest.json", settings((1, 1, 1)), processes=1)
+    assert all(path.stat().st_mtime_ns != time for path, time in before.items())
+
+
 def test_a_truncated_file_is_made_again(finished, tmp_path):
     output = tmp_path / "recordings"
     simulate(output, tmp_path / "manifest.json", settings((1, 1, 1)), processes=1)

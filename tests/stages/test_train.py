@@ -356,7 +356,7 @@ def test_finished_training_is_not_put_back_for_another_one(change, dataset, fini
     elif change == "frames":
         preprocess_again(root / "train")
     elif change == "program":
-        monkeypatch.setattr("leod.finished.program_digest", lambda: "another version")
+        monkeypatch.setattr("leod.reuse.program_digest", lambda: "another version")
     elif change == "damage":
         # The second name is the same file: whoever alters one alters the other.
         with (output / "model.ckpt").open("r+b") as file:
@@ -394,6 +394,18 @@ def test_interrupted_training_does_not_go_on_with_other_frames(dataset, tmp_path
     pretrain(root, dataset[1], tmp_path / "out", settings(), seed=3, hardware=CPU)
     assert "was made with other settings" in caplog.text
     assert json.loads((tmp_path / "out" / "training.json").read_text())["provenance"]["resumed_at"] == []
+
+
+def test_interrupted_training_is_not_gone_on_with_by_another_program(
+    dataset, undisturbed, tmp_path, crash_at, monkeypatch, caplog
+):
+    crash_at(5)
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr("leod.reuse.program_digest", lambda: "an older version")
+        pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+    assert "by another program" in caplog.text
+    assert json.loads((tmp_path / "training.json").read_text())["provenance"]["resumed_at"] == []
 
 
 def test_damaged_checkpoint_is_set_aside(dataset, undisturbed, tmp_path, crash_at, caplog):

@@ -45,7 +45,7 @@ STUDY: dict[str, Any] = {
 STUDY["self_train"] = STUDY["pretrain"] | {"loss": {"ignore_thresholds": {"car": 0.005, "pedestrian": 0.005}}}
 
 # What is known to depend on when, where and how often something was run.
-_UNESSENTIAL = {"provenance", "fingerprint"}
+_UNESSENTIAL = {"provenance", "key"}
 _UNCOMPARED = {"plan.json", "report_plan.json"}
 # Damaged working checkpoints stay where they are set aside; the last three are links to the original sequences.
 _FOLDERS_UNCOMPARED = {"logs", "benchmarks", "figures", "checkpoints", "event_representations_v2", "val", "test"}

@@ -1,8 +1,13 @@
-"""Finished results under a second name, so that work whose results are deleted is not done twice.
+"""Was this made already, from the same? One key for all work that is kept, finished or half done.
 
-Snakemake deletes the outputs of a job that did not end under its eyes: SLURM requeues a job whose node died right after
-the last step, or Snakemake itself was killed. A stage of hours keeps hard links to its results in a hidden folder, with
-a key of everything that determines them, and the next attempt puts them back instead of making them again.
+Stages keep what they have done, since jobs are interrupted: `simulate` and `preprocess` by recording,
+`generate_pseudo_labels` by sequence, trainings in working checkpoints. All of it is bound to a `key`: stage, settings,
+seed, what the inputs hold, and the program. Work of another key is never gone on with: what a study holds was made by
+one program throughout.
+
+Finished results of hours have a second name, too. Snakemake deletes the outputs of a job that did not end under its
+eyes: SLURM requeues a job whose node died right after the last step, or Snakemake itself was killed. Hard links in a
+hidden folder, with the key, are put back by the next attempt instead of making the results again.
 """
 
 from __future__ import annotations
@@ -12,10 +17,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 import leod
 from leod.errors import DataError
@@ -27,15 +35,40 @@ _LOG = logging.getLogger(__name__)
 _INDEX = "index.json"
 
 
+_WITHOUT_RESULTS = ("cli.py", "progress.py", "study", "visualization")
+"""Parts of this package that no kept work depends on."""
+
+
 @cache
 def program_digest() -> str:
     """Digest of this package's source and of the versions of what it computes with."""
     digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
     package = Path(leod.__file__).parent
     for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(path.read_bytes())
+        name = path.relative_to(package)
+        if name.parts[0] not in _WITHOUT_RESULTS:
+            digest.update(name.as_posix().encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def key(stage: str, settings: BaseModel | None, inputs: Mapping[str, Any], seed: int | None = None) -> str:
+    """Digest of everything that determines a result.
+
+    Args:
+        stage: What makes it.
+        settings: The stage's settings.
+        inputs: Role → what stands for its content, as plain JSON data.
+        seed: Seed of its random numbers, if it has one.
+    """
+    content = {
+        "stage": stage,
+        "settings": None if settings is None else settings.model_dump(mode="json"),
+        "inputs": dict(inputs),
+        "seed": seed,
+        "program": program_digest(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -44,14 +77,11 @@ class FinishedResults:
 
     Attributes:
         folder: Where they are, on the file system of the results.
-        fingerprint: Stands for everything given to the job that determines its results.
+        key: See `key`.
     """
 
     folder: Path
-    fingerprint: str
-
-    def _key(self) -> str:
-        return hashlib.sha256(f"{self.fingerprint} {program_digest()}".encode()).hexdigest()
+    key: str
 
     def keep(self, results: Iterable[Path]) -> None:
         """Give the files ``results``, which must be complete, a second name each.
@@ -64,7 +94,7 @@ class FinishedResults:
             for path in results:
                 _link(path, folder / path.name)
                 digests[path.name] = file_digest(path).hex()
-            write_json(folder / _INDEX, {"key": self._key(), "sha256": digests})
+            write_json(folder / _INDEX, {"key": self.key, "sha256": digests})
 
     def restore(self, output: Path) -> bool:
         """Put the results back into the folder ``output`` if they were made by the same job and are undamaged.
@@ -81,7 +111,7 @@ class FinishedResults:
             return False
         try:
             index = read_json(self.folder / _INDEX)
-            if index["key"] != self._key():
+            if index["key"] != self.key:
                 return False
             for name, digest in index["sha256"].items():
                 if file_digest(self.folder / name).hex() != digest:
