@@ -11,43 +11,8 @@ from leod.config.stages import SubsampleSettings, TrainSettings
 from leod.events.discovery import files_of_split
 from leod.labels.files import SPLITS
 from leod.study.experiments import Experiment, study_experiments
+from leod.study.jobs import FIGURES, JOBS, OF_EXPERIMENT, OF_ROUND
 from leod.study.plan import Benchmark, DetectorFiles, StudyPlan
-
-_OF_EXPERIMENT = "{experiment}"
-_OF_ROUND = "{experiment}/round_{round}"
-
-JOBS = {
-    "simulate": "simulate",
-    "preprocess": "preprocess/{split}-{shard}",
-    "check_sequences": "check_sequences/{split}-{shard}",
-    "subsample_labels": f"{_OF_EXPERIMENT}/subsample_labels",
-    "pretrain": f"{_OF_EXPERIMENT}/round_0/pretrain",
-    "choose_thresholds": f"{_OF_ROUND}/choose_thresholds",
-    "generate_pseudo_labels": f"{_OF_ROUND}/generate_pseudo_labels-{{shard}}",
-    "track_filter": f"{_OF_ROUND}/track_filter",
-    "validate_quality": f"{_OF_ROUND}/validate_quality",
-    "self_train": f"{_OF_ROUND}/self_train",
-    "evaluate": f"{_OF_ROUND}/evaluate-{{split}}_{{variant}}",
-    "write_plan": "write_plan",
-    "summarise": "summarise",
-    "write_report": "write_report",
-}
-"""Rule → name of its job, with wildcards: its log and benchmark, and thereby its place in the report."""
-
-_NOT_REPORTED = {"write_plan", "summarise", "write_report"}
-"""They run with the report or after it."""
-
-FIGURES = {
-    "average_precision": "Result",
-    "precision_recall": "Result",
-    "training": "Training",
-    "box_sizes": "Labels",
-    "pseudo_label_quality": "Pseudo-labels",
-    "score_relation": "Pseudo-labels",
-    "tracking": "Pseudo-labels",
-    "thresholds": "Pseudo-labels",
-}
-"""Figure of the report → its category."""
 
 
 class Study:
@@ -79,8 +44,8 @@ class Study:
         self.config = resolve_study(content, folders, source)
         self.experiments = {entry.name: entry for entry in study_experiments(self.config)}
         self.folder = str(self.config.results / self.config.name)
-        self.labels = f"{self.folder}/{_OF_EXPERIMENT}/labels.json"
-        self.round = f"{self.folder}/{_OF_ROUND}"
+        self.labels = f"{self.folder}/{OF_EXPERIMENT}/labels.json"
+        self.round = f"{self.folder}/{OF_ROUND}"
         self.first_round = self.round.replace("{round}", "0")
         dataset = self.config.dataset
         manifests = f"{dataset.sequences}/manifests" if dataset.recordings else f"{self.folder}/data"

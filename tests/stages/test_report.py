@@ -19,8 +19,8 @@ from leod.models.checkpoint import save_detector
 from leod.models.detector import build_detector
 from leod.stages.report import report
 from leod.stages.track_filter import track_filter
+from leod.study.jobs import FIGURES
 from leod.study.plan import DetectorFiles, read_plan
-from leod.study.study import FIGURES
 from leod.visualization.report import report_figures, report_page
 
 EXPERIMENT = "weakly_supervised-0.05-seed0"

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from leod.errors import ConfigError
+from leod.study.jobs import FIGURES, JOBS
 from leod.study.plan import read_plan
-from leod.study.study import FIGURES, JOBS, Study
+from leod.study.study import Study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

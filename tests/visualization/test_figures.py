@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from made_up_study import made_up_results
 
-from leod.study.study import FIGURES
+from leod.study.jobs import FIGURES
 from leod.visualization.figures import COLOURS, average_precision, themed, to_svg
 from leod.visualization.report import report_figures, report_page
 from leod.visualization.schematic import study_schematic

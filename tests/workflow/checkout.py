@@ -29,7 +29,7 @@ if command in ("pretrain", "self-train"):
 elif command in ("simulate", "preprocess", "track-filter"):
     output.mkdir(parents=True, exist_ok=True)
 elif command == "report":
-    from leod.study.study import FIGURES
+    from leod.study.jobs import FIGURES
 
     files += [output, *(Path(arguments["--figures"]) / (name + ".svg") for name in FIGURES)]
 else:
