@@ -1,4 +1,4 @@
-"""The jobs of a study: one line for each rule, from which its log, benchmark, command and place in the report follow."""
+"""The jobs of a study: from one line a rule its log, benchmark, command and place in the report follow."""
 
 from __future__ import annotations
 
