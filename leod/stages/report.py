@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from leod.files import atomic_file, check_writable, read_json
 from leod.labels.boxes import is_ground_truth, is_ignored, is_pseudo_label
 from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels
+from leod.options import FromOptions
 from leod.provenance import Stopwatch
 from leod.stages.report_samples import detection_samples, pseudo_label_samples
 from leod.visualization.report import Plausibility, Run, StageTime, StudyResults, report_figures, report_page
@@ -70,27 +71,35 @@ class ReportPlan(Settings):
     """Those that do not exist are left out."""
 
 
-def read_plan(path: Path) -> ReportPlan:
-    """Read a `ReportPlan`.
+def read_plan(plan: Path) -> ReportPlan:
+    """Read what the report is about.
+
+    Args:
+        plan: JSON: the study's detectors and their files.
 
     Raises:
         DataError: The file is missing or not such a plan.
     """
-    content = read_json(path)
+    content = read_json(plan)
     try:
         return TypeAdapter(ReportPlan).validate_python(content)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise DataError(
-            path, f"is not a plan of a report ({place}: {problem['msg']}). Delete it and run again."
+            plan, f"is not a plan of a report ({place}: {problem['msg']}). Delete it and run again."
         ) from None
 
 
 def report(
-    plan: ReportPlan, summary: Path, output: Path, figures: Path, settings: ReportSettings, threads: int = 0
+    plan: Annotated[ReportPlan, FromOptions(read_plan)],
+    summary: Path,
+    output: Path,
+    figures: Path,
+    settings: ReportSettings,
+    threads: NonNegativeInt = 0,
 ) -> None:
-    """Write the report of a study: a page in one file, and each figure as a file.
+    """Write the report of a study: settings, tables, figures and sample frames in one page.
 
     Args:
         plan: The study's detectors and their files.

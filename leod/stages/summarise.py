@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +15,7 @@ from leod.errors import ConfigError, DataError
 from leod.evaluation.coco import METRICS
 from leod.evaluation.summary import CELL, EVALUATION, add_gains, summary_text
 from leod.files import atomic_file, read_json
+from leod.options import FromOptions
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,24 +38,27 @@ class SummaryEntry(Settings):
     quality: Path | None = None
 
 
-def read_entries(path: Path) -> list[SummaryEntry]:
-    """Read a JSON list of `SummaryEntry`.
+def read_entries(entries: Path) -> list[SummaryEntry]:
+    """Read a list of evaluations.
+
+    Args:
+        entries: JSON list of the study's evaluations.
 
     Raises:
         DataError: The file is missing or not such a list.
     """
-    content = read_json(path)
+    content = read_json(entries)
     try:
         return TypeAdapter(list[SummaryEntry]).validate_python(content)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()[:3]
         )
-        raise DataError(path, f"is not a list of evaluations ({problems}). Delete it and run again.") from None
+        raise DataError(entries, f"is not a list of evaluations ({problems}). Delete it and run again.") from None
 
 
-def summarise(entries: Sequence[SummaryEntry], output: Path, table: Path) -> None:
-    """Write one CSV row per evaluation, and a table that says whether self-training helped.
+def summarise(entries: Annotated[Sequence[SummaryEntry], FromOptions(read_entries)], output: Path, table: Path) -> None:
+    """Say in one table whether self-training helped, and write one CSV row per evaluation.
 
     Args:
         entries: The evaluations. Round 0 of an experiment is its supervised baseline; the setting 'fully_supervised' is
