@@ -36,7 +36,7 @@ def _origin(
     """What a released split does not say about itself.
 
     Args:
-        setting: How its labels were chosen. Of LEOD's files, ssod_* are weakly supervised.
+        setting: How its labels were chosen; the released ssod_*.pkl are weakly supervised.
         ratio: Share of the labels that it keeps, e.g. 0.01.
         split_offset: Which of the possible shares.
         history: Frames that precede a sequence's first kept labelled frame, itself included.
