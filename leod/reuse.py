@@ -35,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 _INDEX = "index.json"
 
 
-_WITHOUT_RESULTS = ("cli.py", "progress.py", "study", "visualization")
+_WITHOUT_RESULTS = ("cli", "options.py", "progress.py", "study", "visualization")
 """Parts of this package that no kept work depends on."""
 
 

@@ -4,46 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-import yaml
-from tiny_sequences import CONFIG, HEIGHT, MODEL, WIDTH, random_detector, random_frames, write_tiny_sequence
+from tiny_sequences import MODEL
+from working_folder import TRAINING, run, write_boxes, write_study, write_working_folder
 
-from leod.cli import main
-from leod.events.chunk import EventChunk
-from leod.events.dat import write_dat
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
 from leod.labels.files import label_file, representations_dir
-from leod.labels.splits import KeptLabels
-from leod.models.checkpoint import save_detector
-
-TRAINING = {
-    "steps": 2,
-    "learning_rate": 1e-3,
-    "batch_size": 2,
-    "sequence_length": 2,
-    "validation": {"every_steps": 2, "sequence_fraction": 1.0},
-}
-STUDY = {
-    "name": "tiny",
-    "dataset": {
-        "name": "tiny",
-        "recordings": "recordings",
-        "sequences": "sequences",
-        "sensor": {"height": HEIGHT, "width": WIDTH},
-        "classes": list(CONFIG.classes),
-    },
-    "model": MODEL.model_dump(),
-    "labels": [{"setting": "weakly_supervised", "ratio": 0.5}],
-    "pretrain": TRAINING,
-    "self_train": {**TRAINING, "initial_weights": "previous"},
-    "pseudo_labels": {"score_thresholds": {"car": 0.3, "pedestrian": 0.3}},
-    "hardware": {"accelerator": "cpu", "num_workers": 0, "threads": 1},
-}
 
 STUDY_FILE = "--study study.yaml"
 PREPROCESS = f"preprocess --recordings recordings --output out --split train --manifest out/train.json {STUDY_FILE}"
@@ -53,38 +22,10 @@ SELF_TRAIN = f"self-train --dataset sequences --sequences sequences --previous m
 EVALUATE = f"evaluate --checkpoint model.ckpt --sequences sequences --output out/test.json {STUDY_FILE}"
 
 
-def write_study(**changes):
-    Path("study.yaml").write_text(yaml.safe_dump(STUDY | changes))
-
-
-def write_recording():
-    folder = Path("recordings/train")
-    folder.mkdir(parents=True)
-    count = 2000
-    time = np.linspace(0, 500_000, count).astype(np.int64)
-    place = np.zeros(count, np.uint16)
-    events = EventChunk(t=time, x=place, y=place, p=np.zeros(count, np.uint8))
-    write_dat(folder / "drive_td.dat", [events], HEIGHT, WIDTH)
-    write_boxes()
-
-
-def write_boxes(**values):
-    boxes = np.zeros(1, RECORDING_BOX_DTYPE)
-    for field, value in ({"t": 300_000, "x": 4, "y": 4, "w": 12, "h": 12, "class_confidence": 1} | values).items():
-        boxes[field] = value
-    np.save("recordings/train/drive_bbox.npy", boxes)
-
-
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A working folder with a sound study, recording, data set, split of record and detector."""
     monkeypatch.chdir(tmp_path)
-    write_study()
-    write_recording()
-    for split in ("train", "val", "test"):
-        write_tiny_sequence(Path("sequences") / split / "drive", random_frames(0, 16), [11, 14])
-    KeptLabels(sequences={"drive": (0, 1)}, setting="weakly_supervised", ratio=0.5).write(Path("labels.json"))
-    save_detector(Path("model.ckpt"), random_detector(), {})
+    write_working_folder()
     out = Path("out")
     out.mkdir()
     (out / "older.txt").write_text("results of another time")
@@ -170,15 +111,6 @@ CASES = {
     cut_checkpoint: (EVALUATE, ["model.ckpt"]),
     vanished_split_of_record: (PRETRAIN, ["labels.json", "does not exist"]),
 }
-
-
-def run(monkeypatch, capsys, command):
-    """The exit status and what was printed to stderr."""
-    monkeypatch.setattr(sys, "argv", ["leod", *command.split()])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code, capsys.readouterr().err
 
 
 def assert_clear_error(status, stderr):

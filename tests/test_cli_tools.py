@@ -159,11 +159,12 @@ def test_damage_ends_with_an_error_that_names_the_file(leod, study, published_se
 def test_a_released_split_becomes_the_split_of_record(leod, published_set, tmp_path):
     split, output = tmp_path / "ssod_0.500-off0.pkl", tmp_path / "labels.json"
     split.write_bytes(pickle.dumps({"drive_a": (0, 2), "drive_b": (1,)}))
-    code, text = leod("import-split", split, "--output", output, "--sequences", published_set)
+    origin = ("--setting", "weakly_supervised", "--ratio", 0.5)
+    code, text = leod("import-split", split, "--output", output, "--sequences", published_set, *origin)
     assert code == 0, text
     assert KeptLabels.read(output).sequences == {"drive_a": (0, 2), "drive_b": (1,)}
     split.write_bytes(pickle.dumps({"drive_a": (0, 3)}))
-    code, text = leod("import-split", split, "--output", output, "--sequences", published_set)
+    code, text = leod("import-split", split, "--output", output, "--sequences", published_set, *origin)
     assert code == 1
     assert "keeps labelled frame 3" in text
 

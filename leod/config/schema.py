@@ -21,6 +21,8 @@ TimeShiftUs = Annotated[int, Field(ge=-(1 << 62), le=1 << 62)]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+SHOWN_CONFIDENCE = 0.3
+"""Detections that are weaker than this are not shown to people, unless they say otherwise."""
 IGNORED_CLASS_NAME = "ignored"
 """What box files and `class_map` call boxes that are neither object nor background."""
 
@@ -656,7 +658,7 @@ class ReportConfig(Settings):
     sample_sequences: NonNegativeInt = Field(default=2, description="sequences that frames are shown of; 0 = none")
     sample_frames: PositiveInt = Field(default=2, description="frames that are shown of each")
     sample_span: PositiveInt = Field(default=60, description="the frames shown are among so many first ones")
-    confidence_threshold: Fraction = Field(default=0.3, description="weaker detections are not drawn")
+    confidence_threshold: Fraction = Field(default=SHOWN_CONFIDENCE, description="weaker detections are not drawn")
 
 
 class PreprocessConfig(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from leod.config.schema import PlausibilityConfig, SequenceConfig
 from leod.data.inspection import Problem, SequenceFacts, inspect_sequence
 from leod.errors import DataError
 from leod.events.plausibility import Finding, collect, describe, judge, judge_boxes, judge_split, table, twins
+from leod.files import check_writable, write_json
 from leod.labels import boxes
 from leod.labels.dtypes import IGNORED_CLASS_ID
 from leod.labels.files import SPLITS, list_sequences
@@ -109,7 +111,7 @@ class SplitReport:
 
 @dataclass
 class DatasetReport:
-    """Result of `check_dataset`.
+    """Result of `inspect_dataset`.
 
     Attributes:
         root: The data set.
@@ -166,6 +168,40 @@ class DatasetReport:
 
 
 def check_dataset(
+    folder: Path,
+    /,
+    config: SequenceConfig | None = None,
+    deep: bool = False,
+    split: str | None = None,
+    limits: PlausibilityConfig = PlausibilityConfig(),  # noqa: B008  (immutable)
+    output: Path | None = None,
+) -> None:
+    """Inspect a data set: what it holds, and what is wrong with it, file by file.
+
+    Args:
+        folder: Root of a data set in RVT's layout, pseudo-labelled or not.
+        config: What the data set should look like; without it any sensor, classes and representation are accepted.
+        deep: Also read every frame; finds damaged chunks.
+        split: Only this split; default: all.
+        limits: What counts as unlikely.
+        output: Also write the report as JSON.
+
+    Raises:
+        ConfigError: ``output`` cannot be a file.
+        DataError: Something is wrong with the data set.
+        ResourceError: The disk is full or not writable.
+    """
+    if output is not None:
+        check_writable(output)
+    report = inspect_dataset(folder, config, deep, split, limits)
+    sys.stdout.write(report.render() + "\n")
+    if not report.sound:
+        raise DataError(folder, f"{len(report.problems)} problem(s), listed above.")
+    if output is not None:
+        write_json(output, report.to_json())
+
+
+def inspect_dataset(
     root: Path,
     config: SequenceConfig | None = None,
     deep: bool = False,

@@ -35,12 +35,12 @@ def choose_thresholds(
     settings: ChooseThresholdsSettings,
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> None:
-    """Choose per class the least score threshold at which pseudo-labels reach the wanted precision.
+    """Choose score thresholds on the validation split, so that pseudo-labels are as precise as wanted.
 
-    The detector runs over the labelled frames of the validation split as it will over the train split: the same views,
-    box filter and merging, only with the least threshold that is considered. What is measured is therefore the
-    precision of the very boxes that become pseudo-labels, but for those few whose survival of the merging depends on
-    the threshold itself.
+    They are the least ones, class by class, that reach the wanted precision. The detector runs over the labelled frames
+    of the validation split as it will over the train split: the same views, box filter and merging, only with the least
+    threshold that is considered. What is measured is therefore the precision of the very boxes that become
+    pseudo-labels, but for those few whose survival of the merging depends on the threshold itself.
 
     Args:
         checkpoint: The detector whose pseudo-labels are wanted, `model.ckpt`.

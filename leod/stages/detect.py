@@ -10,11 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from leod.config.schema import DetectionConfig, HardwareConfig, RecordingTimesConfig, SensorSize, SequenceConfig
+from leod.config.load import validate
+from leod.config.schema import (
+    SHOWN_CONFIDENCE,
+    DetectionConfig,
+    HardwareConfig,
+    RecordingTimesConfig,
+    SensorSize,
+    SequenceConfig,
+)
 from leod.errors import ConfigError, SensorSizeUnknownError
 from leod.events.chunk import Recording
 from leod.events.preprocess import read_adjoining_windows
@@ -28,6 +37,7 @@ from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.formats import BOX_FILE_SUFFIXES, write_boxes
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector
+from leod.options import FromOptions, Names
 from leod.progress import progress
 from leod.visualization.drawing import THEMES, BoxKind, comfortable_scale, compose, paint_frame
 from leod.visualization.video import write_video
@@ -76,23 +86,57 @@ class _DetectedWindow:
     boxes: np.ndarray
 
 
+def _sensor_size(sensor: str | None = None) -> SensorSize | None:
+    """The size of a sensor.
+
+    Args:
+        sensor: Size of the sensor, HEIGHTxWIDTH, if the recording does not tell it; without it the detector's is
+            assumed.
+    """
+    if sensor is None:
+        return None
+    height, _, width = sensor.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ConfigError(f"--sensor {sensor!r}: expected HEIGHTxWIDTH in pixels, for example 720x1280")
+    return SensorSize(height=int(height), width=int(width))
+
+
+def _recording_times(
+    time_unit: str | None = None, time_offset_us: int = 0, start_us: int | None = None, end_us: int | None = None
+) -> RecordingTimesConfig:
+    """The clock of a recording and the part that is read.
+
+    Args:
+        time_unit: What the file's times count: s, ms, us or ns; default: as the format says, us.
+        time_offset_us: Added to every time, microseconds. Boxes are on the clock after it.
+        start_us: Events before this time (after the offset) are left out.
+        end_us: Events after this time are left out.
+    """
+    return validate(
+        RecordingTimesConfig,
+        {"unit": time_unit, "offset_us": time_offset_us, "start_us": start_us, "end_us": end_us},
+        "--time-unit, --time-offset-us, --start-us, --end-us",
+    )
+
+
 def detect(
     recording: Path,
-    checkpoint: Path,
+    /,
+    checkpoint: Annotated[Path, Names("--checkpoint", "--weights")],
     *,
     video: Path | None = None,
     boxes: Path | None = None,
-    confidence_threshold: float = 0.3,
-    nms_threshold: float = 0.45,
-    sensor: SensorSize | None = None,
-    downsample_by_2: bool | None = None,
+    confidence_threshold: Annotated[float, Names("--confidence")] = SHOWN_CONFIDENCE,
+    nms_threshold: Annotated[float, Names("--nms")] = 0.45,
+    sensor: Annotated[SensorSize | None, FromOptions(_sensor_size)] = None,
+    downsample_by_2: Annotated[bool | None, Names("--downsample/--full-resolution")] = None,
     speed: float = 1.0,
     theme: str = "light",
     scale: int = 0,
-    times: RecordingTimesConfig = RecordingTimesConfig(),  # noqa: B008  (immutable)
+    times: Annotated[RecordingTimesConfig, FromOptions(_recording_times)] = RecordingTimesConfig(),  # noqa: B008
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> DetectionSummary:
-    """Run a detector over a recording and write its boxes and a video of events and boxes.
+    """Run a detector over a recording, of any supported format, and write boxes or a video.
 
     The recording is cut into adjoining windows from its first event on, each becomes a frame as the detector was
     trained on, and the recurrent state is carried from window to window; where nothing happens, frames are empty. Only
@@ -109,7 +153,7 @@ def detect(
         confidence_threshold: Least objectness times class confidence of a box.
         nms_threshold: IoU above which the weaker of two boxes of a class is suppressed.
         sensor: Size of the sensor if the recording does not tell it; without it the detector's is assumed.
-        downsample_by_2: Halve the frames; None: as in training.
+        downsample_by_2: Halve the frames; default: as in training.
         speed: Video: seconds of the recording per second of playing; above real time frames are left out.
         theme: Video: 'light' or 'dark'.
         scale: Video: enlargement of the frames' pixels; 0: such that text is legible.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 from leod.config.schema import HardwareConfig
 from leod.config.stages import EvaluateSettings
@@ -16,6 +16,7 @@ from leod.files import check_writable, write_json
 from leod.inference.devices import prepare_for_inference
 from leod.labels.boxes import is_ground_truth
 from leod.models.checkpoint import load_detector
+from leod.options import FromStudy
 from leod.provenance import Stopwatch
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,20 +27,21 @@ def evaluate(
     sequences: Path,
     output: Path,
     settings: EvaluateSettings,
-    split: str = "test",
+    split: Annotated[str, FromStudy(lambda study: study.evaluate.split)] = "test",
     variant: Variant = "plain",
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> None:
-    """Evaluate a detector with the Prophesee protocol and write its metrics as JSON.
+    """Evaluate a detector by the Prophesee protocol (COCO AP).
 
     Args:
         checkpoint: The detector, a `model.ckpt`.
         sequences: Root of the preprocessed data set.
-        output: JSON file to write: ``provenance``, ``split``, ``variant`` and what
-            `leod.evaluation.prophesee.evaluate_detections` returns. Metrics lie in 0..1.
+        output: JSON file to write: ``provenance``, ``split``, ``variant`` and metrics in 0..1, as they come from
+            `leod.evaluation.prophesee.evaluate_detections`.
         settings: What the detector and the data set look like, thresholds, and boxes that are left out.
-        split: 'train', 'val' or 'test'.
-        variant: 'plain'; 'tta', four views merged; or 'time_reversed', every sequence read backwards.
+        split: The split: train, val or test.
+        variant: What the detector sees: plain, the sequences as they are; tta, four views, merged; time_reversed, every
+            sequence read backwards.
         hardware: Where to run; does not change the result beyond rounding.
 
     Raises:

@@ -53,14 +53,14 @@ class _SequenceBoxes:
 
 
 def export_labels(
-    source: Path, output: Path, config: SequenceConfig, *, split: str = "train", sequences: Path | None = None
+    source: Path, /, output: Path, config: SequenceConfig, *, split: str = "train", sequences: Path | None = None
 ) -> int:
-    """Write all boxes of a split into one file; one sequence at a time is in memory.
+    """Write all labels or detections of a split into one COCO JSON or CSV file.
 
-    COCO JSON: an image per labelled frame with `sequence`, `frame` (index), `timestamp_us` (end of the window); an
-    annotation per box with `bbox` in pixels of the full sensor, `score` (class confidence), `objectness` and `kind`:
-    ground_truth, pseudo_label, detection or ignored. Ignored boxes have the category 'ignored' and `iscrowd` 1.
-    CSV: the same, one line per box.
+    One sequence at a time is in memory. COCO JSON: an image per labelled frame with `sequence`, `frame` (index),
+    `timestamp_us` (end of the window); an annotation per box with `bbox` in pixels of the full sensor, `score` (class
+    confidence), `objectness` and `kind`: ground_truth, pseudo_label, detection or ignored. Ignored boxes have the
+    category 'ignored' and `iscrowd` 1. CSV: the same, one line per box.
 
     Args:
         source: Folder of a preprocessed or pseudo-labelled data set, or a file of predictions (`*.h5`).

@@ -44,7 +44,7 @@ class _StatelessDetector(nn.Module):
 
 
 def export_onnx(checkpoint: Path, output: Path, opset: int = 18) -> float:
-    """Write a detector as ONNX file and compare it with PyTorch over a sequence.
+    """Write a detector as ONNX file, its recurrent state as inputs and outputs, and check it against PyTorch.
 
     Inputs: `frames`, uint8 [1, C, H, W] (int8 for mixed-density stacks), unpadded; `hidden_0`, `cell_0` … `hidden_3`,
     `cell_3`, float32 [1, C_s, H_s, W_s], zeros at the start of a sequence. Outputs: `predictions`, float32 [1, N, 5+C]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from leod.config.schema import HardwareConfig
+from leod.config.schema import HardwareConfig, NonNegativeInt, PositiveInt
 from leod.config.stages import GenerateSettings
 from leod.data.inference_stream import deal_out
 from leod.data.sequence import Sequence, open_split
@@ -39,17 +39,18 @@ def generate_pseudo_labels(
     labels: Path,
     output: Path,
     settings: GenerateSettings,
-    shard: int = 0,
-    shards: int = 1,
+    shard: NonNegativeInt = 0,
+    shards: PositiveInt = 1,
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
     thresholds: Path | None = None,
 ) -> None:
-    """Predict boxes on every frame of the train split, before tracking (LEOD paper, Sec. 3.2 and 3.3).
+    """Run a detector over all training events with test-time augmentation and keep the confident boxes.
 
-    Each view's detections pass the score thresholds and the box filter in pixels of the (halved) frame. They are then
-    carried back to the true frames, enlarged to the full sensor, and merged. Frames with kept ground truth get no
-    predictions unless ``settings.use_ground_truth`` is False. The sequences are divided among the shards by length:
-    longest first, dealt back and forth.
+    This is what there is before tracking (LEOD paper, Sec. 3.2 and 3.3). Each view's detections pass the score
+    thresholds and the box filter in pixels of the (halved) frame. They are then carried back to the true frames,
+    enlarged to the full sensor, and merged. Frames with kept ground truth get no predictions unless
+    ``settings.use_ground_truth`` is False. The sequences are divided among the shards by length: longest first, dealt
+    back and forth.
 
     A sequence that is done is kept in ``<output>.parts/`` at once, so a run that was killed goes on with the next one.
     The finished file has a second name in ``.finished-<output>/``; where Snakemake has deleted it, it is put back.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from leod.config.load import validate
 from leod.config.schema import NonNegativeInt, PositiveFraction, PositiveInt, Settings
 from leod.errors import DataError
 from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels, read_released_split
+from leod.options import FromOptions
 from leod.progress import progress
 from leod.provenance import Stopwatch
 
@@ -19,29 +21,50 @@ logger = logging.getLogger(__name__)
 class ImportSplitSettings(Settings):
     """What a released split does not say about itself."""
 
-    setting: Literal["weakly_supervised", "semi_supervised"] = "weakly_supervised"
-    ratio: PositiveFraction | None = None
+    setting: Literal["weakly_supervised", "semi_supervised"]
+    ratio: PositiveFraction
     split_offset: NonNegativeInt = 0
     history: PositiveInt | None = None
 
 
+def _origin(
+    setting: Literal["weakly_supervised", "semi_supervised"],
+    ratio: float,
+    split_offset: NonNegativeInt = 0,
+    history: PositiveInt | None = None,
+) -> ImportSplitSettings:
+    """What a released split does not say about itself.
+
+    Args:
+        setting: How its labels were chosen; the released ssod_*.pkl are weakly supervised.
+        ratio: Share of the labels that it keeps, e.g. 0.01.
+        split_offset: Which of the possible shares.
+        history: Frames that precede a sequence's first kept labelled frame, itself included.
+    """
+    content = {"setting": setting, "ratio": ratio, "split_offset": split_offset, "history": history}
+    return validate(ImportSplitSettings, content, "--setting, --ratio, --split-offset, --history")
+
+
 def import_split(
-    split: Path, output: Path, sequences: Path | None = None, settings: ImportSplitSettings | None = None
+    split: Path,
+    /,
+    output: Path,
+    settings: Annotated[ImportSplitSettings, FromOptions(_origin)],
+    sequences: Path | None = None,
 ) -> None:
-    """Convert a released split to `labels.json`. Nothing in the pickle can run code.
+    """Convert a released split of LEOD into labels.json. Nothing in the pickle can run code.
 
     Args:
         split: The pickle, e.g. LEOD's `data/genx_utils/splits/gen1/ssod_0.010-off0.pkl`.
         output: The `labels.json` to write.
+        settings: What to note about the split's origin.
         sequences: Root of the preprocessed data set; if given, the split is checked against its train split, and
             sequences that the split does not list are added as unlabelled.
-        settings: What to note about the split's origin.
 
     Raises:
         DataError: The file is not a split, asks for foreign code, or does not fit the data set.
     """
     stopwatch = Stopwatch()
-    settings = settings or ImportSplitSettings()
     kept = read_released_split(split)
     inputs = {"split": split}
     if sequences is not None:

@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 def import_weights(
-    checkpoint: Path, output: Path, model: ModelConfig | None = None, sequence: SequenceConfig | None = None
+    checkpoint: Path, /, output: Path, model: ModelConfig | None = None, sequence: SequenceConfig | None = None
 ) -> None:
-    """Turn a published checkpoint into a detector file that every stage accepts.
+    """Turn released weights into a detector of this project; says which model and data set they belong to.
 
     Args:
         checkpoint: Lightning checkpoint or bare state dict of RVT or LEOD. Nothing in it is executed.
         output: The detector file to write, usually called `model.ckpt`.
-        model: Expect this network; None: find out which of the published ones it is.
-        sequence: Expect these frames and classes; None: find out which published data set it belongs to.
+        model: The network to expect; without it, whichever of the published ones it is.
+        sequence: The frames and classes to expect; without them, those of the published data set that it belongs to.
 
     Raises:
         CheckpointError: The checkpoint cannot be read or does not fit; the message has a table of what differs.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leod.config.schema import PlausibilityConfig
+from leod.config.schema import NonNegativeInt, PlausibilityConfig, PositiveInt
 from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError, ResourceError
 from leod.events.discovery import RecordingFiles, find_recordings, names_in, overlooked_files
@@ -195,12 +195,12 @@ def preprocess(
     split: str,
     manifest: Path,
     settings: PreprocessSettings,
-    shard: int = 0,
-    shards: int = 1,
-    processes: int = 1,
+    shard: NonNegativeInt = 0,
+    shards: PositiveInt = 1,
+    processes: PositiveInt = 1,
     limits: PlausibilityConfig = PlausibilityConfig(),  # noqa: B008  (immutable)
 ) -> None:
-    """Turn the recordings of one split into sequences: event representations of windows, with labels.
+    """Turn recordings into sequences: event representations of 50 ms windows, with labels.
 
     Every sequence appears under its name when it is complete, and is kept by later runs as long as its recording and
     the settings stay the same. Recordings whose labels are all filtered out make no sequence; the manifest tells why.

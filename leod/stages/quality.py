@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,15 @@ MAX_AP_FRAMES = 20_000
 
 
 def validate_quality(
-    predictions: Iterable[Path],
+    predictions: list[Path],
+    /,
     dataset: Path,
     sequences: Path,
     labels: Path,
     output: Path,
     settings: QualitySettings,
 ) -> None:
-    """Measure pseudo-labels before and after tracking, on labelled frames whose labels were hidden from training.
+    """Measure pseudo-labels against the hidden ground truth, before and after tracking.
 
     Written is JSON: precision and recall at 25, 50 and 75 % IoU per class (`leod.pseudo_labels.quality`), COCO's
     average precision, the relation of scores and IoU, and whether the boxes that tracking ignored were wrong and those
@@ -63,7 +64,6 @@ def validate_quality(
     """
     stopwatch = Stopwatch()
     check_writable(output)
-    predictions = [Path(path) for path in predictions]
     kept_labels = KeptLabels.read(labels)
     representation = representation_name(settings.sequence.representation, settings.sequence.window_us)
     sources = list_sequences(sequences, "train")

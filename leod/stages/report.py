@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 
-from leod.config.schema import DatasetConfig, HardwareConfig
+from leod.config.schema import DatasetConfig, HardwareConfig, NonNegativeInt
 from leod.config.stages import ReportSettings
 from leod.errors import ConfigError, DataError
 from leod.events.plausibility import RecordingFacts, describe, findings_of, table
@@ -19,9 +19,10 @@ from leod.files import atomic_file, check_writable, read_json
 from leod.labels.boxes import is_ground_truth, is_ignored, is_pseudo_label
 from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels
+from leod.options import FromOptions
 from leod.provenance import Stopwatch
 from leod.stages.report_samples import detection_samples, pseudo_label_samples
-from leod.study.plan import Benchmark, DetectorFiles, StudyPlan
+from leod.study.plan import Benchmark, DetectorFiles, StudyPlan, read_plan
 from leod.visualization.report import Plausibility, Run, StageTime, StudyResults, report_figures, report_page
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,14 @@ _MOST_SEQUENCES = 200
 
 
 def report(
-    plan: StudyPlan, summary: Path, output: Path, figures: Path, settings: ReportSettings, threads: int = 0
+    plan: Annotated[StudyPlan, FromOptions(read_plan)],
+    summary: Path,
+    output: Path,
+    figures: Path,
+    settings: ReportSettings,
+    threads: NonNegativeInt = 0,
 ) -> None:
-    """Write the report of a study: a page in one file, and each figure as a file.
+    """Write the report of a study: settings, tables, figures and sample frames in one page.
 
     Args:
         plan: The study's detectors and their files.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from leod.config.schema import SensorSize, SimulationConfig
+from leod.config.schema import NonNegativeInt, SensorSize, SimulationConfig
 from leod.config.stages import SimulateSettings
 from leod.errors import ConfigError, DataError
 from leod.events.chunk import EventChunk
@@ -69,8 +69,8 @@ class _Job:
         return key("simulate", None, content)
 
 
-def simulate(output: Path, manifest: Path, settings: SimulateSettings, processes: int = 0) -> None:
-    """Make the simulated recordings ``<output>/{train,val,test}/<name>_td.dat`` and ``<name>_bbox.npy``.
+def simulate(output: Path, manifest: Path, settings: SimulateSettings, processes: NonNegativeInt = 0) -> None:
+    """Simulate driving recordings with boxes: *_td.dat and *_bbox.npy in train/, val/ and test/.
 
     Recordings that an earlier run completed with the same settings are kept; those it made with other settings, or
     beyond the number that is asked for now, are replaced or removed.

@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
+from leod.config.load import validate
+from leod.config.schema import LabelBudget, NonNegativeInt, StudyConfig
 from leod.config.stages import SubsampleSettings
 from leod.errors import ConfigError, DataError
 from leod.events.representations import representation_name
 from leod.labels.files import list_sequences, read_labelled_frames
 from leod.labels.splits import KeptLabels
 from leod.labels.subsample import semi_supervised, weakly_supervised
+from leod.options import FromStudy
 from leod.progress import progress
 from leod.provenance import Stopwatch
+from leod.study.experiments import find_budget
 
 logger = logging.getLogger(__name__)
 
 
-def subsample_labels(sequences: Path, output: Path, settings: SubsampleSettings) -> None:
-    """Write the split of record: the labelled frames of the train split that an experiment may learn from.
+def _settings_of(
+    study: StudyConfig,
+    setting: Literal["weakly_supervised", "semi_supervised", "fully_supervised"] = "weakly_supervised",
+    ratio: float = 0.05,
+    split_offset: NonNegativeInt = 0,
+) -> SubsampleSettings:
+    """The settings for one label budget.
+
+    Args:
+        study: The study.
+        setting: How the labels are chosen; with --study.
+        ratio: Share of the labels that is kept; with --study.
+        split_offset: Which of the possible shares; with --study.
+    """
+    budget = validate(LabelBudget, {"setting": setting, "ratio": ratio}, "--setting/--ratio")
+    return SubsampleSettings.from_study(study, find_budget(study, setting, ratio) or budget, split_offset)
+
+
+def subsample_labels(
+    sequences: Path, output: Path, settings: Annotated[SubsampleSettings, FromStudy(_settings_of)]
+) -> None:
+    """Choose which labelled frames an experiment may use, and write the split of record.
 
     Only the sequences' index files are read. Sequences without labels (or without kept ones) are listed with none:
     they take part as unlabelled data. The semi-supervised setting chooses among the sequences that have labels.
 
     Args:
         sequences: Root of the preprocessed data set, with the folder `train`.
-        output: The `labels.json` to write.
+        output: The split of record to write, `labels.json`.
         settings: Label budget, split offset and history.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
@@ -12,7 +12,8 @@ from leod.errors import ConfigError, DataError
 from leod.evaluation.coco import METRICS
 from leod.evaluation.summary import CELL, EVALUATION, add_gains, summary_text
 from leod.files import atomic_file, read_json
-from leod.study.plan import Cell, StudyPlan
+from leod.options import FromOptions
+from leod.study.plan import Cell, StudyPlan, read_plan
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ _QUALITY_COLUMNS = {"precision_50": "pseudo_precision_50", "recall_50": "pseudo_
 """What is taken of the pseudo-labels' quality: mean precision and recall per labelled frame at IoU 0.5."""
 
 
-def summarise(plan: StudyPlan, output: Path, table: Path) -> None:
-    """Write one CSV row per evaluation, and a table that says whether self-training helped.
+def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, table: Path) -> None:
+    """Say in one table whether self-training helped, and write one CSV row per evaluation.
 
     Args:
         plan: The study's detectors and their files. Round 0 of an experiment is its supervised baseline; the setting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,18 +77,19 @@ class _Layout:
 
 
 def track_filter(
-    predictions: Iterable[Path],
+    predictions: list[Path],
+    /,
     sequences: Path,
     labels: Path,
     output: Path,
     manifest: Path,
     settings: TrackFilterSettings,
 ) -> None:
-    """Write the pseudo-labelled data set of one round: kept ground truth, tracked predictions, links to the events.
+    """Mark boxes outside long tracks as ignored, inpaint gaps, and write the pseudo-labelled data set.
 
-    Boxes of short tracks become ignored boxes and gaps of long tracks are inpainted (LEOD paper, Sec. 3.3), at the
-    sensor's full resolution. Sequences are read, filtered, written and checked one at a time. The folder appears only
-    when all of it was checked.
+    It holds the kept ground truth, the tracked predictions and links to the events. Tracks are judged as in the LEOD
+    paper, Sec. 3.3, at the sensor's full resolution. Sequences are read, filtered, written and checked one at a time.
+    The folder appears only when all of it was checked.
 
     Args:
         predictions: All shards of `generate_pseudo_labels`.
@@ -104,7 +105,6 @@ def track_filter(
         LockedError: Another process writes in the same folder.
     """
     stopwatch = Stopwatch()
-    predictions = [Path(path) for path in predictions]
     layout = _Layout.of(settings)
     kept_labels = KeptLabels.read(labels)
     sources = list_sequences(sequences, "train")
@@ -136,8 +136,10 @@ def track_filter(
         write_json(Path(manifest), {"provenance": provenance, **_summary(accounts)})
 
 
-def refilter_dataset(dataset: Path, output: Path, settings: TrackFilterSettings, manifest: Path | None = None) -> None:
-    """Track an existing pseudo-labelled data set anew, without the predictions it was made from.
+def refilter_dataset(
+    dataset: Path, /, output: Path, settings: TrackFilterSettings, manifest: Path | None = None
+) -> None:
+    """Filter an existing pseudo-labelled data set by tracks, without running the detector again.
 
     The counterpart of tracking-only post-processing in the public repository Wuziyi616/LEOD, which is meant for data
     sets written without a track filter; for those the result is the same. In a set that was filtered before, inpainted
@@ -149,7 +151,7 @@ def refilter_dataset(dataset: Path, output: Path, settings: TrackFilterSettings,
         dataset: The pseudo-labelled data set, ours or LEOD's.
         output: Folder of the new data set; its links lead to the original events.
         settings: Tracking rules; ``use_ground_truth`` does not matter.
-        manifest: JSON file with what was kept, ignored and inpainted; null = none is written.
+        manifest: JSON file with what was kept, ignored and inpainted; if none is given, none is written.
 
     Raises:
         ConfigError: The track filter is switched off, or ``output`` is ``dataset``.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Annotated
 
-from leod.config.schema import HardwareConfig
+from leod.config.schema import HardwareConfig, NonNegativeInt, StudyConfig
 from leod.config.stages import TrainSettings
 from leod.data.sequence import Sequence, open_split
 from leod.errors import CheckpointError, ConfigError, DataError
@@ -20,7 +21,9 @@ from leod.models.checkpoint import (
 )
 from leod.models.detector import build_detector
 from leod.models.weights import recognise
+from leod.options import FromStudy
 from leod.provenance import Stopwatch
+from leod.study.experiments import find_budget, study_experiments
 from leod.training.control import COLUMNS, cpu_weights
 from leod.training.curves import TrainingCurves
 from leod.training.distributed import lock_results
@@ -29,18 +32,39 @@ from leod.training.run import TrainingJob, run_training
 _LOG = logging.getLogger(__name__)
 
 
+def _pretraining_of(study: StudyConfig, labels: Path) -> TrainSettings:
+    """The settings of pretraining, with what the study changes for the budget that the labels were chosen for.
+
+    Raises:
+        ConfigError: The study has no such budget.
+    """
+    if study.pretrain.from_checkpoint is not None:
+        # The labels are not read, and need not exist.
+        return TrainSettings.for_pretraining(study)
+    kept = KeptLabels.read(labels)
+    budget = find_budget(study, kept.setting, kept.ratio)
+    if budget is None:
+        known = ", ".join(dict.fromkeys(experiment.budget.slug for experiment in study_experiments(study)))
+        raise ConfigError(
+            f"{labels}: has the setting {kept.setting!r} and the ratio {kept.ratio}, a label budget that study "
+            f"{study.name!r} does not have; it has {known}. Add it to the study's 'labels', or give labels that were "
+            "chosen for one of these."
+        )
+    return TrainSettings.for_pretraining(study, budget)
+
+
 def pretrain(
     sequences: Path,
     labels: Path,
     output: Path,
-    settings: TrainSettings,
-    seed: int = 0,
-    hardware: HardwareConfig | None = None,
+    settings: Annotated[TrainSettings, FromStudy(_pretraining_of)],
+    seed: NonNegativeInt = 0,
+    hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> None:
-    """Train a detector on the kept labels of the train split.
+    """Train a detector on the kept labels (round 0). An interrupted training goes on where it was.
 
-    Writes `model.ckpt`, `training.csv` and `training.json` into ``output``. An interrupted training goes on where it
-    was, with the same result as if it had not been interrupted. With the setting `from` the weights of that file are
+    Writes `model.ckpt`, `training.csv` and `training.json` into ``output``. The result is the same as if the training
+    had not been interrupted. With the setting `from` the weights of that file are
     taken instead of training.
 
     Args:
@@ -58,7 +82,6 @@ def pretrain(
         LockedError: Another process trains in ``output``.
         ResourceError: Out of memory, disk space, or time.
     """
-    hardware = hardware or HardwareConfig()
     with lock_results(output, hardware):
         if settings.training.from_checkpoint is not None:
             _take_weights(settings.training.from_checkpoint, output, settings, seed)
@@ -83,12 +106,12 @@ def self_train(
     dataset: Path,
     sequences: Path,
     output: Path,
-    settings: TrainSettings,
-    seed: int = 0,
-    hardware: HardwareConfig | None = None,
+    settings: Annotated[TrainSettings, FromStudy(TrainSettings.for_self_training)],
+    seed: NonNegativeInt = 0,
+    hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
     previous: Path | None = None,
 ) -> None:
-    """Train a detector on all labels of a pseudo-labelled data set.
+    """Train a detector on pseudo-labels (round 1, 2, …). An interrupted training goes on where it was.
 
     Writes the same files as `pretrain` and goes on after an interruption in the same way.
 
@@ -120,7 +143,6 @@ def self_train(
     inputs: dict[str, Path | str] = {"dataset": dataset, "sequences": sequences}
     if initial is not None:
         inputs["previous"] = initial
-    hardware = hardware or HardwareConfig()
     with lock_results(output, hardware):
         run_training(
             TrainingJob(

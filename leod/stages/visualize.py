@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
-from leod.config.schema import DetectionConfig, HardwareConfig, SequenceConfig
+from leod.config.schema import SHOWN_CONFIDENCE, DetectionConfig, HardwareConfig, SequenceConfig
 from leod.data.sequence import Sequence
 from leod.errors import ConfigError, DataError
 from leod.files import atomic_directory, atomic_file, check_writable
@@ -20,6 +21,7 @@ from leod.inference.runner import detect_sequences
 from leod.labels import boxes as box_operations
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.models.checkpoint import load_detector
+from leod.options import Names
 from leod.progress import progress
 from leod.pseudo_labels.predictions import PredictionsFile
 from leod.visualization.drawing import THEMES, BoxKind, Theme, comfortable_scale, compose, kind_of, paint_frame
@@ -66,15 +68,16 @@ class _Layer:
 
 def visualize(
     sequence: Path,
+    /,
     output: Path,
     config: SequenceConfig,
     *,
     ground_truth: Path | None = None,
     predictions: Path | None = None,
     checkpoint: Path | None = None,
-    confidence_threshold: float = 0.3,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
+    confidence_threshold: Annotated[float, Names("--confidence")] = SHOWN_CONFIDENCE,
+    start_s: Annotated[float, Names("--start")] = 0.0,
+    duration_s: Annotated[float | None, Names("--duration")] = None,
     speed: float = 1.0,
     pictures: int = 12,
     hold_frames: int = 2,
@@ -82,7 +85,7 @@ def visualize(
     scale: int = 0,
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> None:
-    """Draw the frames of a sequence with its labels, as a video, a contact sheet or single pictures.
+    """Draw a sequence with its labels, and detections if asked, as video or pictures.
 
     The sequence's own labels are drawn as what they are: ground truth, pseudo-labels, ignored or inpainted boxes.
 
@@ -96,7 +99,7 @@ def visualize(
         checkpoint: A detector (`model.ckpt`) to run over the sequence from its start.
         confidence_threshold: Detections and predictions below are left out (objectness times class confidence).
         start_s: First second that is shown.
-        duration_s: Seconds that are shown; None: to the end.
+        duration_s: Seconds that are shown; default: to the end.
         speed: Video: seconds of the recording per second of playing; above real time frames are left out.
         pictures: Contact sheet: number of frames.
         hold_frames: Frames for which the labels of a labelled frame stay; labels rarer than frames only flash else.

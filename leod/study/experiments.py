@@ -36,6 +36,21 @@ class Experiment:
         return self.budget.setting == "fully_supervised" and self.rounds == 0
 
 
+def find_budget(study: StudyConfig, setting: str, ratio: float | None) -> LabelBudget | None:
+    """The label budget of ``study``, references included, that labels were chosen for; None if it has no such budget.
+
+    Args:
+        study: The study.
+        setting: How the labels were chosen.
+        ratio: Share of the labels; None if unknown. Without meaning where all labels are kept.
+    """
+    for experiment in study_experiments(study):
+        budget = experiment.budget
+        if budget.setting == setting and (setting == "fully_supervised" or budget.ratio == ratio):
+            return budget
+    return None
+
+
 def study_experiments(study: StudyConfig) -> list[Experiment]:
     """All experiments of ``study``, references last, each once.
 

@@ -72,18 +72,21 @@ class StudyPlan(Settings):
                 yield detector, variant, path
 
 
-def read_plan(path: Path) -> StudyPlan:
+def read_plan(plan: Path) -> StudyPlan:
     """Read a `StudyPlan`.
+
+    Args:
+        plan: JSON: the study's detectors and their files.
 
     Raises:
         DataError: The file is missing or not such a plan.
     """
-    content = read_json(path)
+    content = read_json(plan)
     try:
         return TypeAdapter(StudyPlan).validate_python(content)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise DataError(
-            path, f"is not the plan of a study ({place}: {problem['msg']}). Delete it and run again."
+            plan, f"is not the plan of a study ({place}: {problem['msg']}). Delete it and run again."
         ) from None

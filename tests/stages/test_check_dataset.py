@@ -21,7 +21,7 @@ from leod.labels.files import (
     write_labels,
     write_timestamps,
 )
-from leod.stages.check_dataset import check_dataset
+from leod.stages.check_dataset import inspect_dataset
 
 CONFIG = SequenceConfig(
     sensor=SensorSize(height=24, width=32), classes=("car", "pedestrian"), representation=RepresentationConfig(bins=2)
@@ -66,13 +66,13 @@ def sequence_of(root):
 
 
 def problems(root, config=CONFIG, deep=False):
-    report = check_dataset(root, config, deep)
+    report = inspect_dataset(root, config, deep)
     assert report.sound == (not report.problems)
     return [f"{problem.path}: {problem.problem}" for problem in report.problems]
 
 
 def test_what_is_found(dataset):
-    report = check_dataset(dataset, CONFIG, deep=True)
+    report = inspect_dataset(dataset, CONFIG, deep=True)
     assert report.problems == []
     train = report.splits[0]
     assert (train.split, train.sequences, train.frames, train.labelled_frames) == ("train", 2, 24, 4)
@@ -90,7 +90,7 @@ def test_what_is_found(dataset):
 
 
 def test_report_is_text_and_json(dataset):
-    report = check_dataset(dataset, CONFIG)
+    report = inspect_dataset(dataset, CONFIG)
     text = report.render()
     assert "no problems found" in text
     assert "6 / 8 / 10" in text  # widths of cars
@@ -101,7 +101,7 @@ def test_report_is_text_and_json(dataset):
 
 
 def test_without_configuration(dataset):
-    report = check_dataset(dataset)
+    report = inspect_dataset(dataset)
     assert report.sound
     assert list(report.splits[0].classes) == ["0", "1"]
 
@@ -120,7 +120,7 @@ def test_pseudo_labelled_set(dataset, tmp_path):
         frames_file(sequence).symlink_to(frames_file(original))
     for split in ("val", "test"):
         (root / split).symlink_to(dataset / split)
-    report = check_dataset(root, CONFIG, deep=True)
+    report = inspect_dataset(root, CONFIG, deep=True)
     assert report.problems == []
     train, val, _ = report.splits
     assert (train.ground_truth, train.pseudo_labels, train.ignored, train.inpainted) == (6, 6, 4, 2)
@@ -132,7 +132,7 @@ def test_pseudo_labelled_set(dataset, tmp_path):
 def test_unlabelled_sequence_is_sound(dataset):
     write_labels(sequence_of(dataset), np.zeros(0, LABEL_DTYPE), [])
     write_labelled_frames(sequence_of(dataset), NAME, [])
-    report = check_dataset(dataset, CONFIG)
+    report = inspect_dataset(dataset, CONFIG)
     assert report.sound
     assert report.splits[0].unlabelled_sequences == 1
 
@@ -200,7 +200,7 @@ def test_damage_is_found_and_the_rest_still_checked(damage, message, dataset):
     found = problems(dataset)
     assert any(message in problem and "train-0" in problem for problem in found), found
     assert not any("train-1" in problem for problem in found)
-    assert message in check_dataset(dataset, CONFIG).render()
+    assert message in inspect_dataset(dataset, CONFIG).render()
 
 
 def test_damaged_chunk_is_found_by_reading(dataset):
@@ -223,7 +223,7 @@ def test_labelled_frames_without_events_are_a_problem(dataset):
     assert problems(dataset) == []
     (problem,) = problems(dataset, deep=True)
     assert "train-0: 1 of 2 frames with ground truth hold no event, the first is frame 3" in problem
-    report = check_dataset(dataset, CONFIG, deep=True)
+    report = inspect_dataset(dataset, CONFIG, deep=True)
     assert report.to_json()["splits"]["train"]["empty_labelled_frames"] == 1
     assert "no problems" not in report.render()
     # Where nothing is to be seen, nothing need happen.
@@ -246,6 +246,6 @@ def test_broken_split_link(dataset):
 
 def test_no_data_set(tmp_path):
     with pytest.raises(DataError, match=r"expected the folder\(s\) train, val, test"):
-        check_dataset(tmp_path)
+        inspect_dataset(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
-        check_dataset(tmp_path / "absent")
+        inspect_dataset(tmp_path / "absent")

@@ -13,7 +13,7 @@ from leod.config.schema import BoxFilterConfig, DatasetConfig, LabelTimesConfig,
 from leod.config.stages import PreprocessSettings
 from leod.errors import ConfigError, DataError
 from leod.labels.dtypes import RECORDING_BOX_DTYPE
-from leod.stages.check_dataset import check_dataset
+from leod.stages.check_dataset import inspect_dataset
 from leod.stages.preprocess import preprocess
 
 WIDTH, HEIGHT = 96, 64
@@ -266,7 +266,7 @@ def test_frozen_cut_outside_and_nearly_doubled_boxes_are_counted(folder):
     assert (facts["cut"], facts["outside"], facts["nearly_doubled"], facts["doubled"]) == (1, 1, 1, 0)
     assert {"frozen boxes", "boxes outside the sensor", "doubled boxes"} <= findings(manifest).keys()
     # The command shows the same figures and the same words.
-    report = check_dataset(folder.sequences, split="train")
+    report = inspect_dataset(folder.sequences, split="train")
     rows = dict(report.splits[0].plausibility)
     assert rows["  frozen since the moment before"] == "10"
     assert rows["boxes in the box files"] == "14"

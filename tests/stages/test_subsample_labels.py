@@ -107,6 +107,9 @@ def test_a_full_size_data_set_takes_seconds(tmp_path):
     assert KeptLabels.read(tmp_path / "labels.json").labelled_frames == 3 * 2359
 
 
+ORIGIN = ImportSplitSettings(setting="weakly_supervised", ratio=0.01)
+
+
 @pytest.fixture
 def split(tmp_path):
     path = tmp_path / "ssod_0.010-off0.pkl"
@@ -115,7 +118,7 @@ def split(tmp_path):
 
 
 def test_importing_a_released_split(split, tmp_path):
-    import_split(split, tmp_path / "labels.json", settings=ImportSplitSettings(ratio=0.01, history=21))
+    import_split(split, tmp_path / "labels.json", ORIGIN.model_copy(update={"history": 21}))
     kept = KeptLabels.read(tmp_path / "labels.json")
     assert kept.sequences == {"a": (1, 3), "b": (0,)}
     assert (kept.setting, kept.ratio, kept.history) == ("weakly_supervised", 0.01, 21)
@@ -126,11 +129,11 @@ def test_imported_split_must_fit_the_data_set(split, tmp_path):
     root, output = tmp_path / "sequences", tmp_path / "labels.json"
     for name in "abc":
         write_labels(root / "train" / name, np.zeros(4, LABEL_DTYPE), np.arange(4))
-    import_split(split, output, root)
+    import_split(split, output, ORIGIN, root)
     assert KeptLabels.read(output).sequences == {"a": (1, 3), "b": (0,), "c": ()}
     write_labels(root / "train" / "a", np.zeros(3, LABEL_DTYPE), np.arange(3))
     with pytest.raises(DataError, match=r"keeps labelled frame 3 of sequence 'a', which has only 3"):
-        import_split(split, output, root)
+        import_split(split, output, ORIGIN, root)
     (root / "train" / "b").rename(root / "train" / "d")
     with pytest.raises(DataError, match=r"1 of its 2 sequences are not in .*'b'"):
-        import_split(split, output, root)
+        import_split(split, output, ORIGIN, root)

@@ -179,7 +179,7 @@ def test_from_own_recordings_to_a_detector(tmp_path: Path) -> None:
         "detect",
         str(tmp_path / "data/my-camera/recordings/test/drive-05.dat"),
     ]
-    command += ["--weights", str(round_1 / "model.ckpt"), "--boxes", str(tmp_path / "boxes.csv")]
+    command += ["--checkpoint", str(round_1 / "model.ckpt"), "--boxes", str(tmp_path / "boxes.csv")]
     subprocess.run([*command, "--video", str(tmp_path / "drive.mp4")], check=True, capture_output=True, timeout=300)
     assert (tmp_path / "boxes.csv").read_text().startswith("t_us,")
     assert (tmp_path / "drive.mp4").stat().st_size > 0
