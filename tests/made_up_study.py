@@ -12,7 +12,7 @@ from leod.config.stages import ReportSettings
 from leod.evaluation.coco import METRICS
 from leod.evaluation.summary import add_gains
 from leod.study.plan import Cell
-from leod.visualization.report import Picture, Run, SampleFrame, StageTime, StudyResults
+from leod.visualization.results import Picture, Run, SampleFrame, StageTime, StudyResults
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CLASSES = ("car", "pedestrian")

@@ -23,7 +23,9 @@ from leod.options import FromOptions
 from leod.provenance import Stopwatch
 from leod.stages.report_samples import detection_samples, pseudo_label_samples
 from leod.study.plan import Benchmark, DetectorFiles, StudyPlan, read_plan
-from leod.visualization.report import Plausibility, Run, StageTime, StudyResults, report_figures, report_page
+from leod.visualization.captioned import report_figures
+from leod.visualization.report import report_page
+from leod.visualization.results import Plausibility, Run, StageTime, StudyResults
 
 logger = logging.getLogger(__name__)
 

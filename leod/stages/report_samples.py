@@ -17,7 +17,7 @@ from leod.labels.files import list_sequences
 from leod.labels.splits import KeptLabels
 from leod.models.checkpoint import load_detector
 from leod.visualization.drawing import DARK, LIGHT, BoxKind, Theme, compose, kind_of, paint_frame
-from leod.visualization.report import Picture, SampleFrame
+from leod.visualization.results import Picture, SampleFrame
 
 _PICTURE_WIDTH = 448
 _MOST_ROUNDS = 4

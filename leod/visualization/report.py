@@ -1,16 +1,13 @@
-"""The report of a study: what was done and what came out, as figures and as a page in one file."""
+"""The page of a report: its sections in words, tables and figures, in one file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 
 from leod.config.schema import ScoreThreshold
 from leod.config.stages import ReportSettings
@@ -24,9 +21,8 @@ from leod.evaluation.summary import (
     overview_rows,
     verdict,
 )
-from leod.study.plan import Cell
 from leod.visualization import figures
-from leod.visualization.figures import RoundValue
+from leod.visualization.captioned import NamedFigure
 from leod.visualization.page import (
     Section,
     definitions,
@@ -39,242 +35,10 @@ from leod.visualization.page import (
     themed_picture,
     tiles,
 )
+from leod.visualization.results import Plausibility, Run, StudyResults
 from leod.visualization.schematic import study_schematic
 
 _ALL_CLASSES = "all"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One detector of the study and what belongs to it.
-
-    Attributes:
-        cell: Where it stands in the study.
-        kept_frames: Labelled frames that the experiment keeps.
-        curves: ``training.csv``.
-        record: ``training.json``.
-        metrics: Its evaluation, of the first variant.
-        quality: Quality of the pseudo-labels it was trained on; None in round 0.
-        dataset: What `track_filter` counted; None in round 0.
-        thresholds: Chosen score thresholds, if they were chosen.
-    """
-
-    cell: Cell
-    kept_frames: int
-    curves: pd.DataFrame
-    record: dict[str, Any]
-    metrics: dict[str, Any]
-    quality: dict[str, Any] | None = None
-    dataset: dict[str, Any] | None = None
-    thresholds: dict[str, Any] | None = None
-
-    @property
-    def budget(self) -> str:
-        """The label budget in words."""
-        return budget_name(self.cell.setting, self.cell.ratio)
-
-    @property
-    def round(self) -> int:
-        """Round of self-training; 0: supervised."""
-        return self.cell.round
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it only shows what all labels would give."""
-        return self.cell.setting == REFERENCE_SETTING and self.round == 0
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A frame with boxes, for both themes.
-
-    Attributes:
-        title: What it shows.
-        light: uint8 [H, W, 3], RGB.
-        dark: The same on a dark background.
-    """
-
-    title: str
-    light: npt.NDArray[np.uint8]
-    dark: npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class SampleFrame:
-    """One frame as several detectors see it.
-
-    Attributes:
-        title: Sequence and time.
-        pictures: The pictures, side by side.
-    """
-
-    title: str
-    pictures: list[Picture]
-
-
-@dataclass(frozen=True)
-class Plausibility:
-    """What was counted of the recordings of one split.
-
-    Attributes:
-        rows: Title and value of each count.
-        findings: What is unlikely about them, in words.
-    """
-
-    rows: list[tuple[str, str]]
-    findings: list[str]
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """What the jobs of one stage took.
-
-    Attributes:
-        stage: Name of the stage.
-        seconds: Wall time of each job.
-        peak_memory_mb: The largest of all jobs; None where it was not measured.
-    """
-
-    stage: str
-    seconds: list[float]
-    peak_memory_mb: float | None = None
-
-
-@dataclass(frozen=True)
-class StudyResults:
-    """Everything that the report shows.
-
-    Attributes:
-        settings: The study.
-        evaluations: The study's summary, one row per evaluation.
-        runs: All detectors.
-        sequences: Split → number of sequences, frames, labelled frames and boxes, as far as known.
-        plausibility: Split → what preprocessing counted; empty where it was done elsewhere.
-        box_sizes: Kind of label → class name → diagonals in pixels.
-        box_sizes_of: Which experiment the sizes and sample frames are of.
-        samples: Frames of the evaluated split with detections.
-        pseudo_samples: Frames of the train split with pseudo-labels.
-        times: What the stages took.
-        provenances: Records of all results that were read.
-    """
-
-    settings: ReportSettings
-    evaluations: pd.DataFrame
-    runs: list[Run]
-    sequences: dict[str, dict[str, int]] = field(default_factory=dict)
-    plausibility: dict[str, Plausibility] = field(default_factory=dict)
-    box_sizes: dict[str, dict[str, npt.NDArray[np.floating]]] = field(default_factory=dict)
-    box_sizes_of: str = ""
-    samples: list[SampleFrame] = field(default_factory=list)
-    pseudo_samples: list[SampleFrame] = field(default_factory=list)
-    times: list[StageTime] = field(default_factory=list)
-    provenances: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in label-id order."""
-        return self.settings.dataset.classes
-
-    @property
-    def main_evaluations(self) -> pd.DataFrame:
-        """Rows of the first variant: that of the figures."""
-        return self.evaluations[self.evaluations["variant"] == self.settings.evaluate.variants[0]]
-
-    def of_rounds(self, name: str, references: bool = False) -> list[RoundValue]:
-        """The attribute ``name`` of all runs that have it."""
-        return [
-            RoundValue(run.budget, run.round, value)
-            for run in self.runs
-            if (value := getattr(run, name)) is not None and (references or not run.is_reference)
-        ]
-
-
-@dataclass(frozen=True)
-class NamedFigure:
-    """A figure of the report.
-
-    Attributes:
-        svg: The drawing as an SVG file.
-        caption: What it shows and how to read it.
-    """
-
-    svg: str
-    caption: str
-
-
-def report_figures(results: StudyResults) -> dict[str, NamedFigure]:
-    """All figures of the report by the name of their file, without suffix.
-
-    Those on pseudo-labels are left out where no experiment has a self-training round, that on thresholds where they
-    were not chosen.
-    """
-    classes = results.classes
-    curves = [
-        RoundValue(run.budget, run.round, _precision(run.metrics)) for run in results.runs if not run.is_reference
-    ]
-    ceiling = [_precision(run.metrics) for run in results.runs if run.is_reference]
-    qualities, datasets = results.of_rounds("quality"), results.of_rounds("dataset")
-    found: dict[str, tuple[Figure, str]] = {
-        "average_precision": (
-            figures.average_precision(results.main_evaluations),
-            "Average precision round by round. Lines are means over split offsets and seeds; where there are several, "
-            "dots are the experiments and the band is one standard deviation. Dashed: detectors trained on all labels.",
-        ),
-        "precision_recall": (
-            figures.precision_recall(curves, ceiling, classes),
-            "Precision and recall of each class at IoU 0.5, mean over the experiments; bands reach from the lowest to "
-            "the highest. Dashed: detectors trained on all labels.",
-        ),
-        "training": (
-            figures.training_curves(results.of_rounds("curves", references=True)),
-            "Training loss, learning rate, and AP on the validation split, of which the best step becomes the "
-            "round's detector."
-            if results.settings.pretrain.validation.select == "best"
-            else "Training loss, learning rate, and AP on the validation split.",
-        ),
-        "box_sizes": (
-            figures.box_sizes(results.box_sizes, classes),
-            "Sizes of the boxes that training sees, beside those of all ground truth of the train split "
-            f"({results.box_sizes_of}).",
-        ),
-    }
-    if qualities:
-        found |= {
-            "pseudo_label_quality": (
-                figures.pseudo_label_quality(qualities, classes),
-                "Precision and recall of the pseudo-labels that a round was trained on, against ground truth that was "
-                "hidden from it, at IoU 0.5. Dotted with open marks: as detected; solid: after filtering by tracks.",
-            ),
-            "score_relation": (
-                figures.score_relation(qualities, classes),
-                "What the scores of pseudo-labels are worth: share of boxes with IoU above 0.5 in each interval of the "
-                "score. The larger a dot, the more boxes. On the dotted line a score would be the probability of being "
-                "right.",
-            ),
-        }
-    if datasets:
-        totals = [RoundValue(value.budget, value.round, value.value["totals"]) for value in datasets]
-        found["tracking"] = (
-            figures.tracking(totals, classes),
-            "What filtering by tracks did: boxes on short tracks become ignored, neither object nor background, and "
-            "the gaps of long tracks are filled with ignored boxes.",
-        )
-    if choices := results.of_rounds("thresholds"):
-        found["thresholds"] = (
-            figures.thresholds(choices, classes),
-            "How score thresholds were chosen on the validation split: the least threshold at which the precision of "
-            "the boxes above it reaches what is wanted (dashed). Dotted: share of the ground truth that they cover. Of "
-            "several experiments with equal labels the first is shown.",
-        )
-    return {name: NamedFigure(figures.to_svg(figure, name), caption) for name, (figure, caption) in found.items()}
-
-
-def _precision(metrics: Mapping[str, Any]) -> dict[str, list[float] | None]:
-    curves = metrics["precision_recall"]["classes"]
-    return {name: None if curve is None else curve["precision"] for name, curve in curves.items()}
-
-
-# --------------------------------------------------------------------------------------------------------- page
 
 
 def report_page(results: StudyResults, drawn: Mapping[str, NamedFigure]) -> str:

@@ -21,7 +21,8 @@ from leod.stages.report import report
 from leod.stages.track_filter import track_filter
 from leod.study.jobs import FIGURES
 from leod.study.plan import DetectorFiles, read_plan
-from leod.visualization.report import report_figures, report_page
+from leod.visualization.captioned import report_figures
+from leod.visualization.report import report_page
 
 EXPERIMENT = "weakly_supervised-0.05-seed0"
 

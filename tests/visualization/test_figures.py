@@ -8,8 +8,9 @@ import pytest
 from made_up_study import made_up_results
 
 from leod.study.jobs import FIGURES
+from leod.visualization.captioned import report_figures
 from leod.visualization.figures import COLOURS, average_precision, themed, to_svg
-from leod.visualization.report import report_figures, report_page
+from leod.visualization.report import report_page
 from leod.visualization.schematic import study_schematic
 
 EVERYTHING = set(FIGURES)
