@@ -1,8 +1,8 @@
 """From a function to its command: the signature is the command line, the Google docstring is the help.
 
-A parameter becomes an option (`seed: NonNegativeInt = 0` → ``--seed``), a positional-only one an argument. Settings
-come out of a study (``--study``, ``--set``) or exactly as given (``--settings``, ``--hardware``, …). `leod.options` has
-what else a parameter may say in `Annotated`.
+A parameter becomes an option: `seed: NonNegativeInt = 0` → ``--seed``. Settings come out of a study (``--study``,
+``--set``) or exactly as given (``--settings``, ``--hardware``, …). `leod.options` has what else a parameter may say in
+`Annotated`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from leod.config.schema import (
     StudyConfig,
 )
 from leod.errors import ConfigError
-from leod.options import FromOptions, FromStudy, Names
+from leod.options import Argument, FromOptions, FromStudy, Names
 
 M = TypeVar("M")
 
@@ -53,7 +53,6 @@ class _Parameter:
         annotation: Its type, free of `Annotated`.
         markers: What stood in `Annotated`.
         default: Its default, or `inspect.Parameter.empty`.
-        positional: Whether it is positional-only.
         help: What the docstring says about it.
     """
 
@@ -61,7 +60,6 @@ class _Parameter:
     annotation: Any
     markers: tuple[Any, ...]
     default: Any
-    positional: bool
     help: str
 
     @classmethod
@@ -73,7 +71,6 @@ class _Parameter:
                 entry.name,
                 *_split(hints.get(entry.name, Any)),
                 entry.default,
-                entry.kind is inspect.Parameter.POSITIONAL_ONLY,
                 helps.get(entry.name, ""),
             )
             for entry in inspect.signature(function).parameters.values()
@@ -115,7 +112,7 @@ class _Parameter:
                 help_text += " A YAML/JSON file or JSON text, in place of the study's."
             else:
                 show_default = f"the study's, else {self.default}"
-        if self.positional:
+        if self.marker(Argument) is not None:
             information = typer.Argument(help=help_text)
         else:
             names = self.marker(Names)
@@ -235,14 +232,8 @@ class _Call:
 
     def run(self, function: Callable[..., Any], *first: Any) -> Any:
         """Call ``function`` with what was given; ``first`` are its first arguments."""
-        positional, named = list(first), {}
-        for parameter in _Parameter.all_of(function)[len(first) :]:
-            value = self._value(parameter)
-            if parameter.positional:
-                positional.append(value)
-            else:
-                named[parameter.name] = value
-        return function(*positional, **named)
+        further = _Parameter.all_of(function)[len(first) :]
+        return function(*first, **{parameter.name: self._value(parameter) for parameter in further})
 
     def _value(self, parameter: _Parameter) -> Any:
         source, pick = parameter.marker(FromOptions), parameter.pick

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from leod.files import check_writable, write_json
 from leod.labels import boxes
 from leod.labels.dtypes import IGNORED_CLASS_ID
 from leod.labels.files import SPLITS, list_sequences
+from leod.options import Argument
 from leod.progress import progress
 
 _SHOWN_PROBLEMS = 50
@@ -168,8 +169,7 @@ class DatasetReport:
 
 
 def check_dataset(
-    folder: Path,
-    /,
+    folder: Annotated[Path, Argument()],
     config: SequenceConfig | None = None,
     deep: bool = False,
     split: str | None = None,

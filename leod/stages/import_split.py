@@ -11,7 +11,7 @@ from leod.config.schema import NonNegativeInt, PositiveFraction, PositiveInt, Se
 from leod.errors import DataError
 from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels, read_released_split
-from leod.options import FromOptions
+from leod.options import Argument, FromOptions
 from leod.progress import progress
 from leod.provenance import Stopwatch
 
@@ -46,8 +46,7 @@ def _origin(
 
 
 def import_split(
-    split: Path,
-    /,
+    split: Annotated[Path, Argument()],
     output: Path,
     settings: Annotated[ImportSplitSettings, FromOptions(_origin)],
     sequences: Path | None = None,
