@@ -45,7 +45,7 @@ class FromStudy:
     """The value comes out of the study if it is not given.
 
     Attributes:
-        pick: Takes the study; its further parameters are those of the command, or options besides.
+        pick: Takes the study; its further parameters are the command's own of the same name, or options besides.
     """
 
     pick: Callable[..., Any]
