@@ -82,6 +82,7 @@ def test_changed_set_of_sequences_that_come_from_elsewhere_is_checked_again(chec
     assert checkout.pending() == {}
 
 
+@pytest.mark.slow
 def test_deleted_sequence_and_recording_are_made_again_once(tmp_path: Path) -> None:
     copy_workflow(tmp_path)
     checkout = Checkout(tmp_path, small_study())
