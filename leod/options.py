@@ -1,7 +1,6 @@
 """What the signature of a stage cannot say by itself about its command line (see `leod.cli.commands`).
 
-A parameter is an option of its own name; a positional-only one is an argument. The classes here go into `Annotated`
-where that is not enough.
+A parameter is an option of its own name. The classes here go into `Annotated` where that is not enough.
 """
 
 from __future__ import annotations
@@ -9,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Argument:
+    """The value is given without a name."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class FromStudy:
     """The value comes out of the study if it is not given.
 
     Attributes:
-        pick: Takes the study; its further parameters are those of the command, or options besides.
+        pick: Takes the study; its further parameters are the command's own of the same name, or options besides.
     """
 
     pick: Callable[..., Any]

@@ -1,8 +1,8 @@
 """From a function to its command: the signature is the command line, the Google docstring is the help.
 
-A parameter becomes an option (`seed: NonNegativeInt = 0` → ``--seed``), a positional-only one an argument. Settings
-come out of a study (``--study``, ``--set``) or exactly as given (``--settings``, ``--hardware``, …). `leod.options` has
-what else a parameter may say in `Annotated`.
+A parameter becomes an option: `seed: NonNegativeInt = 0` → ``--seed``. Settings come out of a study (``--study``,
+``--set``) or exactly as given (``--settings``, ``--hardware``, …). `leod.options` has what else a parameter may say in
+`Annotated`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from leod.cli.docstrings import argument_help, description
-from leod.config.load import load_settings, load_study
+from leod.config.load import load_settings, load_study, validate
 from leod.config.schema import (
     HardwareConfig,
     ModelConfig,
@@ -31,7 +31,7 @@ from leod.config.schema import (
     StudyConfig,
 )
 from leod.errors import ConfigError
-from leod.options import FromOptions, FromStudy, Names
+from leod.options import Argument, FromOptions, FromStudy, Names
 
 M = TypeVar("M")
 
@@ -53,7 +53,6 @@ class _Parameter:
         annotation: Its type, free of `Annotated`.
         markers: What stood in `Annotated`.
         default: Its default, or `inspect.Parameter.empty`.
-        positional: Whether it is positional-only.
         help: What the docstring says about it.
     """
 
@@ -61,22 +60,15 @@ class _Parameter:
     annotation: Any
     markers: tuple[Any, ...]
     default: Any
-    positional: bool
     help: str
 
     @classmethod
     def all_of(cls, function: Callable[..., Any]) -> list[_Parameter]:
         """The parameters of ``function``."""
-        hints, helps = typing.get_type_hints(function, include_extras=True), argument_help(function)
+        helps = argument_help(function)
         return [
-            cls(
-                entry.name,
-                *_split(hints.get(entry.name, Any)),
-                entry.default,
-                entry.kind is inspect.Parameter.POSITIONAL_ONLY,
-                helps.get(entry.name, ""),
-            )
-            for entry in inspect.signature(function).parameters.values()
+            cls(entry.name, *_split(entry.annotation), entry.default, helps.get(entry.name, ""))
+            for entry in inspect.signature(function, eval_str=True).parameters.values()
         ]
 
     def marker(self, kind: type[M]) -> M | None:
@@ -115,7 +107,7 @@ class _Parameter:
                 help_text += " A YAML/JSON file or JSON text, in place of the study's."
             else:
                 show_default = f"the study's, else {self.default}"
-        if self.positional:
+        if self.marker(Argument) is not None:
             information = typer.Argument(help=help_text)
         else:
             names = self.marker(Names)
@@ -193,33 +185,27 @@ def _adapt_hardware(
     return hardware.model_copy(update={key: value for key, value in told.items() if value is not None})
 
 
-class _CommandLine:
-    """All options and arguments of a function.
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """All options and arguments of ``function``, as typer takes them."""
+    found: dict[str, inspect.Parameter] = {}
 
-    Args:
-        function: The function.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.parameters: dict[str, inspect.Parameter] = {}
-        parameters = _Parameter.all_of(function)
-        # What comes out of a study comes last: it may take options that are there already.
-        for parameter in sorted(parameters, key=lambda entry: entry.pick is not None):
-            self._add(parameter)
-
-    def _add(self, parameter: _Parameter) -> None:
-        source, pick = parameter.marker(FromOptions), parameter.pick
-        if source is not None:
+    def add(parameter: _Parameter) -> None:
+        if (source := parameter.marker(FromOptions)) is not None:
             further = _Parameter.all_of(source.make)
         else:
-            self.parameters.setdefault(parameter.option, parameter.for_typer())
+            found.setdefault(parameter.option, parameter.for_typer())
             further = []
-            if pick is not None:
-                further += [*_Parameter.all_of(pick)[1:], *_Parameter.all_of(_read_study)]
+            if parameter.pick is not None:
+                further += [*_Parameter.all_of(parameter.pick)[1:], *_Parameter.all_of(_read_study)]
             if parameter.settings_type is HardwareConfig:
                 further += _Parameter.all_of(_adapt_hardware)[1:]
         for entry in further:
-            self._add(entry)
+            add(entry)
+
+    # What comes out of a study comes last: it may take options that are there already.
+    for parameter in sorted(_Parameter.all_of(function), key=lambda entry: entry.pick is not None):
+        add(parameter)
+    return inspect.Signature(list(found.values()))
 
 
 class _Call:
@@ -235,14 +221,10 @@ class _Call:
 
     def run(self, function: Callable[..., Any], *first: Any) -> Any:
         """Call ``function`` with what was given; ``first`` are its first arguments."""
-        positional, named = list(first), {}
-        for parameter in _Parameter.all_of(function)[len(first) :]:
-            value = self._value(parameter)
-            if parameter.positional:
-                positional.append(value)
-            else:
-                named[parameter.name] = value
-        return function(*positional, **named)
+        further = {entry.name: self._value(entry) for entry in _Parameter.all_of(function)[len(first) :]}
+        if isinstance(function, type) and issubclass(function, Settings):
+            return validate(function, further, ", ".join(_flag(name) for name in further))
+        return function(*first, **further)
 
     def _value(self, parameter: _Parameter) -> Any:
         source, pick = parameter.marker(FromOptions), parameter.pick
@@ -274,7 +256,7 @@ def build_command(function: Callable[..., Any]) -> Any:
     def run(**given: Any) -> None:
         _Call(given).run(function)
 
-    run.__signature__ = inspect.Signature(list(_CommandLine(function).parameters.values()))  # type: ignore[attr-defined]
+    run.__signature__ = _signature(function)  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=description(function))(run)
     return typer.main.get_command(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from leod.files import check_writable, write_json
 from leod.labels import boxes
 from leod.labels.dtypes import IGNORED_CLASS_ID
 from leod.labels.files import SPLITS, list_sequences
+from leod.options import Argument
 from leod.progress import progress
 
 _SHOWN_PROBLEMS = 50
@@ -168,8 +169,7 @@ class DatasetReport:
 
 
 def check_dataset(
-    folder: Path,
-    /,
+    folder: Annotated[Path, Argument()],
     config: SequenceConfig | None = None,
     deep: bool = False,
     split: str | None = None,
@@ -181,7 +181,7 @@ def check_dataset(
     Args:
         folder: Root of a data set in RVT's layout, pseudo-labelled or not.
         config: What the data set should look like; without it any sensor, classes and representation are accepted.
-        deep: Also read every frame; finds damaged chunks.
+        deep: Also read every frame; finds damaged chunks, and takes as long as reading all files.
         split: Only this split; default: all.
         limits: What counts as unlikely.
         output: Also write the report as JSON.
@@ -210,12 +210,7 @@ def inspect_dataset(
 ) -> DatasetReport:
     """Look through a data set: preprocessed by RVT or by us, pseudo-labelled by LEOD or by us.
 
-    Args:
-        root: Folder with one folder per split.
-        config: What the data set should look like; None accepts any sensor, classes and representation.
-        deep: Also read every frame, which finds damaged chunks and takes as long as reading all files.
-        split: Look only at this split; None: at all that exist.
-        limits: What counts as unlikely.
+    The arguments are those of `check_dataset`.
 
     Returns:
         What was found and everything that is wrong.

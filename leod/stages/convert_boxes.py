@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from leod.labels.formats import read_boxes, write_boxes
+from leod.options import Argument
 
 
-def convert_boxes(source: Path, output: Path, /, classes: str) -> None:
+def convert_boxes(source: Annotated[Path, Argument()], output: Annotated[Path, Argument()], classes: str) -> None:
     """Convert the boxes of a recording between NumPy, CSV and COCO JSON, and check every row.
 
     Args:

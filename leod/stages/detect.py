@@ -37,7 +37,7 @@ from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.formats import BOX_FILE_SUFFIXES, write_boxes
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector
-from leod.options import FromOptions, Names
+from leod.options import Argument, FromOptions, Names
 from leod.progress import progress
 from leod.visualization.drawing import THEMES, BoxKind, comfortable_scale, compose, paint_frame
 from leod.visualization.video import write_video
@@ -120,8 +120,7 @@ def _recording_times(
 
 
 def detect(
-    recording: Path,
-    /,
+    recording: Annotated[Path, Argument()],
     checkpoint: Annotated[Path, Names("--checkpoint", "--weights")],
     *,
     video: Path | None = None,

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from leod.labels.files import (
     read_labels,
     read_timestamps,
 )
+from leod.options import Argument
 from leod.progress import progress
 from leod.pseudo_labels.predictions import PredictionsFile
 
@@ -53,7 +54,12 @@ class _SequenceBoxes:
 
 
 def export_labels(
-    source: Path, /, output: Path, config: SequenceConfig, *, split: str = "train", sequences: Path | None = None
+    source: Annotated[Path, Argument()],
+    output: Path,
+    config: SequenceConfig,
+    *,
+    split: str = "train",
+    sequences: Path | None = None,
 ) -> int:
     """Write all labels or detections of a split into one COCO JSON or CSV file.
 

@@ -6,12 +6,11 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from leod.config.load import validate
 from leod.config.schema import NonNegativeInt, PositiveFraction, PositiveInt, Settings
 from leod.errors import DataError
 from leod.labels.files import list_sequences, read_labels
 from leod.labels.splits import KeptLabels, read_released_split
-from leod.options import FromOptions
+from leod.options import Argument, FromOptions
 from leod.progress import progress
 from leod.provenance import Stopwatch
 
@@ -19,20 +18,6 @@ logger = logging.getLogger(__name__)
 
 
 class ImportSplitSettings(Settings):
-    """What a released split does not say about itself."""
-
-    setting: Literal["weakly_supervised", "semi_supervised"]
-    ratio: PositiveFraction
-    split_offset: NonNegativeInt = 0
-    history: PositiveInt | None = None
-
-
-def _origin(
-    setting: Literal["weakly_supervised", "semi_supervised"],
-    ratio: float,
-    split_offset: NonNegativeInt = 0,
-    history: PositiveInt | None = None,
-) -> ImportSplitSettings:
     """What a released split does not say about itself.
 
     Args:
@@ -41,15 +26,17 @@ def _origin(
         split_offset: Which of the possible shares.
         history: Frames that precede a sequence's first kept labelled frame, itself included.
     """
-    content = {"setting": setting, "ratio": ratio, "split_offset": split_offset, "history": history}
-    return validate(ImportSplitSettings, content, "--setting, --ratio, --split-offset, --history")
+
+    setting: Literal["weakly_supervised", "semi_supervised"]
+    ratio: PositiveFraction
+    split_offset: NonNegativeInt = 0
+    history: PositiveInt | None = None
 
 
 def import_split(
-    split: Path,
-    /,
+    split: Annotated[Path, Argument()],
     output: Path,
-    settings: Annotated[ImportSplitSettings, FromOptions(_origin)],
+    settings: Annotated[ImportSplitSettings, FromOptions(ImportSplitSettings)],
     sequences: Path | None = None,
 ) -> None:
     """Convert a released split of LEOD into labels.json. Nothing in the pickle can run code.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Annotated
 
 from leod import __version__
 from leod.config.schema import ModelConfig, SequenceConfig
 from leod.models.checkpoint import DetectorFile, write_detector_file
 from leod.models.weights import recognise
+from leod.options import Argument
 
 logger = logging.getLogger(__name__)
 
 
 def import_weights(
-    checkpoint: Path, /, output: Path, model: ModelConfig | None = None, sequence: SequenceConfig | None = None
+    checkpoint: Annotated[Path, Argument()],
+    output: Path,
+    model: ModelConfig | None = None,
+    sequence: SequenceConfig | None = None,
 ) -> None:
     """Turn released weights into a detector of this project; says which model and data set they belong to.
 

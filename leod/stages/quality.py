@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.files import label_file, list_sequences, read_labelled_frames
 from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.labels.splits import KeptLabels
+from leod.options import Argument
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards, SequencePredictions
@@ -34,8 +35,7 @@ MAX_AP_FRAMES = 20_000
 
 
 def validate_quality(
-    predictions: list[Path],
-    /,
+    predictions: Annotated[list[Path], Argument()],
     dataset: Path,
     sequences: Path,
     labels: Path,

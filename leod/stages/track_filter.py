@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
@@ -20,6 +20,7 @@ from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.files import label_file, list_sequences, read_labelled_frames, representations_dir
 from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.labels.splits import KeptLabels
+from leod.options import Argument
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards
@@ -77,8 +78,7 @@ class _Layout:
 
 
 def track_filter(
-    predictions: list[Path],
-    /,
+    predictions: Annotated[list[Path], Argument()],
     sequences: Path,
     labels: Path,
     output: Path,
@@ -137,7 +137,7 @@ def track_filter(
 
 
 def refilter_dataset(
-    dataset: Path, /, output: Path, settings: TrackFilterSettings, manifest: Path | None = None
+    dataset: Annotated[Path, Argument()], output: Path, settings: TrackFilterSettings, manifest: Path | None = None
 ) -> None:
     """Filter an existing pseudo-labelled data set by tracks, without running the detector again.
 

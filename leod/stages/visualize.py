@@ -21,7 +21,7 @@ from leod.inference.runner import detect_sequences
 from leod.labels import boxes as box_operations
 from leod.labels.dtypes import LABEL_DTYPE
 from leod.models.checkpoint import load_detector
-from leod.options import Names
+from leod.options import Argument, Names
 from leod.progress import progress
 from leod.pseudo_labels.predictions import PredictionsFile
 from leod.visualization.drawing import THEMES, BoxKind, Theme, comfortable_scale, compose, kind_of, paint_frame
@@ -67,8 +67,7 @@ class _Layer:
 
 
 def visualize(
-    sequence: Path,
-    /,
+    sequence: Annotated[Path, Argument()],
     output: Path,
     config: SequenceConfig,
     *,

@@ -18,7 +18,7 @@ from leod.cli.commands import build_command
 from leod.cli.docstrings import description, summary
 from leod.config.schema import HardwareConfig, NonNegativeInt, SequenceConfig
 from leod.errors import ConfigError
-from leod.options import FromOptions, FromStudy, Names
+from leod.options import Argument, FromOptions, FromStudy, Names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGETS = {name: target for commands in COMMANDS.values() for name, target in commands.items()}
@@ -47,8 +47,7 @@ def settings_of(study, labels: Path, ratio: float = 0.5):
 
 
 def example(
-    recordings: list[Path],
-    /,
+    recordings: Annotated[list[Path], Argument()],
     labels: Path,
     settings: Annotated[SequenceConfig, FromStudy(settings_of)],
     seed: NonNegativeInt = 0,
