@@ -37,6 +37,7 @@ from leod.models.checkpoint import load_detector, save_detector
 from leod.models.detector import Detector, build_detector
 from leod.models.loss import DetectionLoss
 from leod.provenance import Stopwatch
+from leod.randomness import initial_weights
 from leod.training.checkpoints import WorkingCheckpoints, working_folder
 from leod.training.control import CURVES_NAME, Progress, TrainingControl
 from leod.training.distributed import (
@@ -247,8 +248,7 @@ def initial_detector(job: TrainingJob) -> Detector:
     if job.initial_weights is not None:
         detector = load_detector(job.initial_weights, settings.model, settings.sequence)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.seed)
+        with initial_weights(job.seed):
             detector = build_detector(settings.model, settings.sequence)
     detector.set_gradient_checkpointing(job.hardware.gradient_checkpointing)
     if job.hardware.compile:
