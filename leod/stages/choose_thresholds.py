@@ -17,10 +17,11 @@ from leod.inference.devices import prepare_for_inference
 from leod.inference.merge import detect_merged
 from leod.inference.views import views_of
 from leod.labels.boxes import has_area, is_ground_truth, is_ignored
+from leod.labels.frame_boxes import FrameBoxes
 from leod.models.checkpoint import load_detector
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.filtering import ScoreThresholds, select_pseudo_labels
-from leod.pseudo_labels.quality import undecided
+from leod.pseudo_labels.quality import decided
 from leod.pseudo_labels.thresholds import Matches, choose_threshold, match
 
 logger = logging.getLogger(__name__)
@@ -84,21 +85,11 @@ def choose_thresholds(
         description="choosing thresholds",
     )
     parts: list[dict[str, Matches]] = []
-    for sequence, merged in results:
-        found, frames = merged.boxes, merged.frame_indices
-        truth, truth_frames = _ground_truth(sequence)
-        counts = np.isin(frames, sequence.labelled_frames) & ~undecided(truth, truth_frames, found, frames)
-        objects = ~is_ignored(truth)
-        parts.append(
-            match(
-                truth[objects],
-                truth_frames[objects],
-                found[counts],
-                frames[counts],
-                classes,
-                settings.choice.iou_threshold,
-            )
-        )
+    for sequence, found in results:
+        truth = _ground_truth(sequence)
+        counted = decided(truth, found.in_frames(sequence.labelled_frames))
+        objects = truth.select(~is_ignored(truth.boxes))
+        parts.append(match(objects, counted, classes, settings.choice.iou_threshold))
 
     target = settings.choice.target_precision
     choices = {
@@ -138,11 +129,10 @@ def choose_thresholds(
     )
 
 
-def _ground_truth(sequence: Sequence) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
-    """Ground truth of a sequence in frame pixels, ignored boxes among it, and the frame of each box."""
+def _ground_truth(sequence: Sequence) -> FrameBoxes:
+    """Ground truth of a sequence in frame pixels, ignored boxes among it."""
     boxes = sequence.labels
     frames = np.repeat(sequence.labelled_frames, sequence.sequence_labels.counts)
     if not is_ground_truth(boxes).all():
         raise DataError(sequence.path, "holds pseudo-labels; precision needs ground truth.")
-    visible = has_area(boxes)
-    return boxes[visible], frames[visible]
+    return FrameBoxes(boxes, frames).select(has_area(boxes))
