@@ -77,8 +77,7 @@ def validate_quality(
                 truth = _hidden_ground_truth(source, representation, positions, settings.sequence)
                 frames = read_labelled_frames(source, representation)[positions]
                 found = shards[source.name]
-                tracked = _tracked(dataset, source.name, representation, found)
-                measures.add(truth, frames, found, tracked)
+                measures.add(truth, frames, found, *_tracked(dataset, source.name, representation, found))
     provenance = stopwatch.provenance(
         "validate_quality",
         settings,
@@ -108,8 +107,10 @@ def _hidden_ground_truth(
     return inside.select(has_area(inside.boxes))
 
 
-def _tracked(dataset: Path, name: str, representation: str, predictions: SequencePredictions) -> FrameBoxes:
-    """Pseudo-labels of the data set: first those that were predicted, then the inpainted ones.
+def _tracked(
+    dataset: Path, name: str, representation: str, predictions: SequencePredictions
+) -> tuple[FrameBoxes, FrameBoxes]:
+    """Pseudo-labels of the data set: those that were predicted, and the inpainted ones.
 
     Raises:
         DataError: The data set was not made from these predictions.
@@ -130,11 +131,7 @@ def _tracked(dataset: Path, name: str, representation: str, predictions: Sequenc
             f"its pseudo-labels ({len(predicted)} without inpainted ones) are not the predictions "
             f"({len(predictions.boxes)}). Run track_filter again.",
         )
-    added = found.select(inpainted)
-    return FrameBoxes(
-        np.concatenate([predicted.boxes, added.boxes]),
-        np.concatenate([predicted.frame_indices, added.frame_indices]),
-    )
+    return predicted, found.select(inpainted)
 
 
 class _Measures:
@@ -158,7 +155,8 @@ class _Measures:
         truth: FrameBoxes,
         frames: npt.NDArray[np.int64],
         predictions: SequencePredictions,
-        tracked: FrameBoxes,
+        judged: FrameBoxes,
+        added: FrameBoxes,
     ) -> None:
         """Add one sequence.
 
@@ -166,12 +164,11 @@ class _Measures:
             truth: Its hidden ground truth; pseudo-labels in ignored boxes of it do not count.
             frames: int64 [k], the hidden labelled frames.
             predictions: All its predictions.
-            tracked: What became of them, in the same order, then the inpainted boxes.
+            judged: What became of them, in the same order.
+            added: The inpainted boxes.
         """
-        count = len(predictions.boxes)
-        is_ignored_now = is_ignored(tracked.boxes[:count])
+        is_ignored_now = is_ignored(judged.boxes)
         predicted = FrameBoxes(predictions.boxes, predictions.frame_indices)
-        added = FrameBoxes(tracked.boxes[count:], tracked.frame_indices[count:])
         before, after, ignored, inpainted = (
             decided(truth, boxes.in_frames(frames))
             for boxes in (predicted, predicted.select(~is_ignored_now), predicted.select(is_ignored_now), added)
