@@ -39,7 +39,7 @@ def set_network_generators(seed: int, batch: int, rank: int) -> None:
 
 
 @contextmanager
-def initial_weights(seed: int) -> Iterator[None]:
+def seeded_weights(seed: int) -> Iterator[None]:
     """Inside, fresh weights follow from ``seed``; afterwards PyTorch's generator stands where it stood."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from leod.randomness import Purpose, generator_for, initial_weights, set_network_generators
+from leod.randomness import Purpose, generator_for, seeded_weights, set_network_generators
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,6 @@ def test_numbers_inside_the_network():
 
 def test_numbers_of_the_initial_weights_leave_the_generator_alone():
     before = torch.get_rng_state()
-    with initial_weights(7):
+    with seeded_weights(7):
         assert torch.randint(0, 1000, (4,)).tolist() == [615, 892, 721, 286]
     assert torch.equal(torch.get_rng_state(), before)

@@ -14,7 +14,7 @@ from leod.models.detector import Detector
 from leod.models.loss import LOSS_NAMES, DetectionLoss
 from leod.models.states import LstmState, detach_states, reset_states
 from leod.randomness import set_network_generators
-from leod.training.distributed import Processes
+from leod.training.processes import Processes
 from leod.training.schedule import build_optimizer, build_schedule
 
 CURVE_NAMES = tuple(name for name in LOSS_NAMES if name != "l1_loss")

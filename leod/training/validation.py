@@ -21,7 +21,7 @@ from leod.evaluation.labelled_frames import (
     share_of_rank,
 )
 from leod.models.detector import Detector
-from leod.training.distributed import Processes
+from leod.training.processes import Processes
 
 
 class ValidationStopped(Exception):  # noqa: N818  (nothing went wrong: it was asked to stop)
