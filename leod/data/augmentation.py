@@ -9,6 +9,7 @@ Source: `RandomSpatialAugmentorGenX` of RVT and LEOD (data/utils/augmentor.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from leod.config.schema import AugmentationConfig, ZoomConfig
 from leod.jit import compiled
 from leod.labels import boxes
+from leod.labels.dtypes import LABEL_DTYPE
 
 _OUTSIDE = -1
 """Entry of an index map where there is no source pixel; such pixels become 0."""
@@ -248,35 +250,39 @@ def resample(frames: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
 # --------------------------------------------------------------------------------------------------- samples
 
 
-def augment(augmentation: SpatialAugmentation, frames: np.ndarray, labels: np.ndarray, out: np.ndarray) -> np.ndarray:
+def augment(
+    augmentation: SpatialAugmentation, frames: np.ndarray, labels: Mapping[int, np.ndarray], out: np.ndarray
+) -> dict[int, np.ndarray]:
     """Augment the frames and boxes of a sample.
 
     Args:
         augmentation: What to do.
         frames: [n, C, H, W].
-        labels: `LABEL_DTYPE` rows of all labelled frames, in frame pixels; ``t`` numbers the steps of the sample.
+        labels: Labelled step of the sample, in order → its `LABEL_DTYPE` rows, in frame pixels.
         out: Like ``frames``, H and W contiguous; the augmented frames are written here.
 
     Returns:
-        The augmented rows; boxes that left the view are gone.
+        The augmented rows of the same steps; boxes that left the view are gone.
     """
     height, width = size = frames.shape[-2:]
     identity = indices = np.arange(height * width, dtype=np.int32).reshape(size)
+    labels = dict(labels)
     if augmentation.mirror:
         indices = mirror_map(indices)
-        labels = boxes.flip_left_right(labels, size)
+        labels = {step: boxes.flip_left_right(rows, size) for step, rows in labels.items()}
     if augmentation.rotation_deg:
         indices = rotate_map(indices, augmentation.rotation_deg)
-        labels = boxes.rotate(labels, size, augmentation.rotation_deg)
+        labels = {step: boxes.rotate(rows, size, augmentation.rotation_deg) for step, rows in labels.items()}
     zoom = augmentation.zoom
     if isinstance(zoom, ZoomIn):
-        corner = place_zoom_in(zoom, size, labels[labels["t"] == labels["t"].max(initial=0)])
+        last = next((rows for rows in reversed(labels.values()) if len(rows)), np.zeros(0, LABEL_DTYPE))
+        corner = place_zoom_in(zoom, size, last)
         if corner is not None:
             indices = zoom_in_map(indices, corner, zoom.factor)
-            labels = boxes.zoom_in(labels, size, corner, zoom.factor)
+            labels = {step: boxes.zoom_in(rows, size, corner, zoom.factor) for step, rows in labels.items()}
     elif isinstance(zoom, ZoomOut):
         indices = zoom_out_map(indices, zoom.corner, zoom.factor)
-        labels = boxes.zoom_out(labels, size, zoom.corner, zoom.factor)
+        labels = {step: boxes.zoom_out(rows, size, zoom.corner, zoom.factor) for step, rows in labels.items()}
     if indices is identity:
         out[:] = frames
     else:

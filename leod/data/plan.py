@@ -22,11 +22,11 @@ from leod.config.schema import TrainingConfig
 from leod.data.augmentation import SpatialAugmentation, draw_augmentation
 from leod.data.mixed import divide_batch
 from leod.data.random_access import LabelledItems, RandomPlan
-from leod.data.randomness import Purpose, generator_for
 from leod.data.sequence import Sequence
 from leod.data.streaming import StreamPlan, training_segments
 from leod.data.windows import Window
 from leod.errors import ConfigError
+from leod.randomness import Purpose, generator_for
 
 
 @dataclass(frozen=True)

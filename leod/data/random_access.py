@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leod.data.randomness import Purpose, generator_for
 from leod.data.windows import Window
+from leod.randomness import Purpose, generator_for
 
 
 class LabelledItems:

@@ -15,7 +15,7 @@ from leod.labels import boxes
 from leod.labels.dtypes import LABEL_DTYPE
 
 
-def shown_labels(sequence: Sequence, kept: np.ndarray, label_frames: np.ndarray) -> tuple[np.ndarray, set[int]]:
+def shown_labels(sequence: Sequence, kept: np.ndarray, label_frames: np.ndarray) -> dict[int, np.ndarray]:
     """Collect the kept labels that a sample shows.
 
     Args:
@@ -24,19 +24,15 @@ def shown_labels(sequence: Sequence, kept: np.ndarray, label_frames: np.ndarray)
         label_frames: int64 [L], frame whose label belongs to each step, -1 = none.
 
     Returns:
-        `LABEL_DTYPE` rows in frame pixels; ``t`` is the step that they belong to. And the steps that are labelled
-        without a box: there is nothing but background.
+        Labelled step, in order → its `LABEL_DTYPE` rows in frame pixels; without rows there is nothing but background.
     """
     labelled_frames = sequence.labelled_frames
     candidates = np.searchsorted(labelled_frames, label_frames)
-    rows, empty_steps = [], set()
-    for step, (k, frame) in enumerate(zip(candidates.tolist(), label_frames.tolist(), strict=True)):
-        if k < len(labelled_frames) and labelled_frames[k] == frame and kept[k]:
-            rows.append(sequence.frame_labels(k).copy())
-            rows[-1]["t"] = step
-            if not len(rows[-1]):
-                empty_steps.add(step)
-    return np.concatenate([np.zeros(0, LABEL_DTYPE), *rows]), empty_steps
+    return {
+        step: sequence.frame_labels(k)
+        for step, (k, frame) in enumerate(zip(candidates.tolist(), label_frames.tolist(), strict=True))
+        if k < len(labelled_frames) and labelled_frames[k] == frame and kept[k]
+    }
 
 
 def load_batch(
@@ -62,20 +58,21 @@ def load_batch(
     frames = np.zeros((length, len(samples), *first.frame_shape), dtype=first.frame_dtype)
     frame_indices = np.empty((length, len(samples)), dtype=np.int64)
     rows: list[list[np.ndarray]] = [[] for _ in range(length)]
+    nothing = np.zeros(0, LABEL_DTYPE)
     labelled = np.zeros((length, len(samples)), dtype=bool)
     for slot, sample in enumerate(samples):
         sequence, window = sequences[sample.sequence], sample.window
         label_frames = window.label_frames(length, time_reversal_label_offset)
-        labels, empty_steps = shown_labels(sequence, kept[sample.sequence], label_frames)
+        shown = shown_labels(sequence, kept[sample.sequence], label_frames)
         read = sequence.read_frames(window.start, window.stop)
         if window.time_reversed:
             # Reversing the channels swaps the polarities and the time bins of a histogram.
             read = read[::-1, ::-1]
-        labels = augment(sample.augmentation, read, labels, out=frames[: len(read), slot])
+        moved = augment(sample.augmentation, read, shown, out=frames[: len(read), slot])
         frame_indices[:, slot] = window.frame_indices(length)
         for step in range(length):
-            rows[step].append(boxes.to_yolox(labels[labels["t"] == step]))
-            labelled[step, slot] = len(rows[step][-1]) > 0 or step in empty_steps
+            rows[step].append(boxes.to_yolox(moved.get(step, nothing)))
+            labelled[step, slot] = step in shown and (len(moved[step]) > 0 or len(shown[step]) == 0)
     targets = boxes.pad_rows([frame for step_rows in rows for frame in step_rows], minimum_rows=1)
     return Batch(
         frames=torch.from_numpy(frames),

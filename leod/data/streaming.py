@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leod.data.randomness import Purpose, generator_for
 from leod.data.windows import FrameRange, Window
+from leod.randomness import Purpose, generator_for
 
 
 def whole_range(

@@ -60,7 +60,7 @@ class _Images:
         )
 
 
-def filter_boxes(boxes: npt.NDArray[np.void], config: EvaluationFilterConfig) -> npt.NDArray[np.bool_]:
+def takes_part(boxes: npt.NDArray[np.void], config: EvaluationFilterConfig) -> npt.NDArray[np.bool_]:
     """Tell which boxes take part in the evaluation.
 
     Args:
@@ -206,7 +206,7 @@ def _flatten(
         rows[stop - len(entry) : stop] = entry
     if filter is None:
         return rows, origin
-    kept = filter_boxes(rows, filter)
+    kept = takes_part(rows, filter)
     return rows[kept], origin[kept]
 
 

@@ -18,10 +18,6 @@ from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 
 FrameSize = tuple[float, float]
 
-LABEL_ROW_FIELDS = ("t", "x", "y", "w", "h", "class_id", "class_confidence", "objectness")
-"""Columns of a plain label row."""
-
-
 # ------------------------------------------------------------------------------------------------------- masks
 
 
@@ -97,11 +93,6 @@ def remove_flat(labels: np.ndarray) -> np.ndarray:
     return labels[has_area(labels)]
 
 
-def reverse(labels: np.ndarray) -> np.ndarray:
-    """Reverse the order of the rows."""
-    return labels[::-1].copy()
-
-
 def clamp(labels: np.ndarray, size: FrameSize) -> np.ndarray:
     """Move all corners into [0, width - 1] x [0, height - 1]. Boxes outside become flat; none is dropped."""
     height, width = size
@@ -147,11 +138,6 @@ def scale_all(labels: np.ndarray, size: FrameSize, factor: float) -> np.ndarray:
         np.minimum(right * factor, factor * width - 1),
         np.minimum(bottom * factor, factor * height - 1),
     )
-
-
-def halve(labels: np.ndarray, size: FrameSize) -> np.ndarray:
-    """Scale boxes of a frame of ``size`` to the frame that is down-sampled by 2."""
-    return scale(labels, size, 0.5)
 
 
 def rotate(labels: np.ndarray, size: FrameSize, degrees: float) -> np.ndarray:
@@ -222,25 +208,6 @@ def zoom_out(labels: np.ndarray, size: FrameSize, corner: tuple[float, float], f
 # ------------------------------------------------------------------------------------------------- conversions
 
 
-def to_label_rows(labels: np.ndarray) -> np.ndarray:
-    """Convert to plain label rows (`LABEL_ROW_FIELDS`).
-
-    float32 holds whole microseconds only up to 16.7 s; time stamps beyond are rounded by up to 4 us.
-
-    Returns:
-        float32 [N, 8].
-    """
-    return np.stack([labels[field].astype(np.float32) for field in LABEL_ROW_FIELDS], axis=-1)
-
-
-def from_label_rows(rows: np.ndarray) -> np.ndarray:
-    """Convert plain label rows [N, 8] (`LABEL_ROW_FIELDS`) to `LABEL_DTYPE` [N]."""
-    labels = np.zeros(len(rows), LABEL_DTYPE)
-    for column, field in enumerate(LABEL_ROW_FIELDS):
-        labels[field] = rows[:, column]
-    return labels
-
-
 def to_yolox(labels: np.ndarray) -> np.ndarray:
     """Convert to yolox rows, the training targets.
 
@@ -255,34 +222,6 @@ def to_yolox(labels: np.ndarray) -> np.ndarray:
     rows[:, 4] = labels["h"]
     rows[:, 5] = labels["objectness"]
     rows[:, 6] = labels["class_confidence"]
-    return rows
-
-
-def from_yolox(rows: np.ndarray, t: int = 0) -> np.ndarray:
-    """Convert yolox rows [N, 7] to `LABEL_DTYPE` [N] with the time stamp ``t`` in microseconds."""
-    labels = np.zeros(len(rows), LABEL_DTYPE)
-    labels["t"] = t
-    labels["class_id"] = rows[:, 0]
-    labels["x"] = rows[:, 1] - 0.5 * rows[:, 3]
-    labels["y"] = rows[:, 2] - 0.5 * rows[:, 4]
-    labels["w"] = rows[:, 3]
-    labels["h"] = rows[:, 4]
-    labels["objectness"] = rows[:, 5]
-    labels["class_confidence"] = rows[:, 6]
-    return labels
-
-
-def to_detection_rows(labels: np.ndarray) -> np.ndarray:
-    """Convert to detection rows.
-
-    Returns:
-        float32 [N, 7]: x1, y1, x2, y2, objectness, class_confidence, class_id.
-    """
-    rows = np.empty((len(labels), 7), np.float32)
-    rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3] = _corners(labels)
-    rows[:, 4] = labels["objectness"]
-    rows[:, 5] = labels["class_confidence"]
-    rows[:, 6] = labels["class_id"]
     return rows
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -113,14 +112,6 @@ class SequenceLabels:
             raise IndexError(f"labelled frame {k} of {len(self)}")
         stop = self.first_label_index[k + 1] if k + 1 < len(self) else len(self.labels)
         return self.labels[self.first_label_index[k] : stop]
-
-    @classmethod
-    def from_frames(cls, frames: Sequence[np.ndarray]) -> SequenceLabels:
-        """Join the boxes of successive labelled frames, each `LABEL_DTYPE` [n]."""
-        counts = np.array([len(frame) for frame in frames], np.int64)
-        first = np.cumsum(counts) - counts
-        labels = np.concatenate([np.zeros(0, LABEL_DTYPE), *frames])
-        return cls(labels=labels, first_label_index=first)
 
     def to_frame_pixels(self, path: Path, sensor: SensorSize, downsample_by_2: bool) -> SequenceLabels:
         """Clamp the boxes to the sensor and halve them where the frames are down-sampled.

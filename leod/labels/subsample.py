@@ -99,33 +99,3 @@ def semi_supervised(sequence_count: int, ratio: float, split_offset: int) -> np.
     step = sequence_count // count
     _check_offset(split_offset, step, "sequence")
     return np.arange(split_offset, sequence_count, step, dtype=np.int64)[:count]
-
-
-def supervised_steps(length: int, use_every: int | None = None, leave_out_every: int | None = None) -> np.ndarray:
-    """Choose the time steps of a training window whose labels enter the loss (LEOD: `get_subsample_label_idx`).
-
-    The last step is always among them.
-
-    Args:
-        length: Number of steps of the window.
-        use_every: 1 uses every step; u > 1 the steps 1, 1 + u, 1 + 2u, ...
-        leave_out_every: r leaves out the steps 0, r, 2r, ... Give one of the two.
-
-    Returns:
-        int64 [n], increasing.
-
-    Raises:
-        ConfigError: Not exactly one of the two is given, or it is not positive.
-    """
-    if (use_every is None) == (leave_out_every is None):
-        raise ConfigError("give either use_every or leave_out_every to choose the supervised steps of a window.")
-    distance = use_every if use_every is not None else leave_out_every
-    if distance < 1:
-        raise ConfigError(f"use_every and leave_out_every must be at least 1, got {distance}.")
-    steps = np.arange(length)
-    if use_every is not None:
-        used = (steps >= 1) & ((steps - 1) % use_every == 0) if use_every > 1 else np.ones(length, bool)
-    else:
-        used = steps % leave_out_every != 0
-    used[-1:] = True
-    return np.flatnonzero(used)

@@ -60,7 +60,7 @@ class ScoreThresholds:
         return known & (objectness > self.objectness[row]) & (class_confidence > self.class_confidence[row])
 
 
-def filter_boxes(
+def plausible_boxes(
     corners: npt.NDArray[np.float32], frame_size: tuple[int, int], box_filter: BoxFilterConfig
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Cut boxes at the frame's border and say which are of a plausible size.
@@ -109,7 +109,7 @@ def select_pseudo_labels(
     class_ids = detections[:, 6].astype(np.int64)
     keep = thresholds.passed(class_ids, detections[:, 4], detections[:, 5])
     if box_filter is not None:
-        corners, plausible = filter_boxes(corners, frame_size, box_filter)
+        corners, plausible = plausible_boxes(corners, frame_size, box_filter)
         keep &= plausible
     labels = np.zeros(int(keep.sum()), LABEL_DTYPE)
     labels["x"] = corners[keep, 0]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from leod.jit import compiled
 from leod.labels.boxes import is_ignored
+from leod.labels.frame_boxes import FrameBoxes
 
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 SCORE_BINS = 20
@@ -79,62 +80,34 @@ def _corners(boxes: np.ndarray) -> npt.NDArray[np.float32]:
     return np.stack([x, y, x + boxes["w"], y + boxes["h"]], axis=1).astype(np.float32)
 
 
-def overlaps(
-    ground_truth: np.ndarray,
-    ground_truth_frames: npt.NDArray[np.int64],
-    pseudo: np.ndarray,
-    pseudo_frames: npt.NDArray[np.int64],
-) -> Overlaps:
-    """Compare the boxes of every frame.
+def overlaps(ground_truth: FrameBoxes, pseudo: FrameBoxes) -> Overlaps:
+    """Compare the boxes of every frame, in the same pixels; returns the best IoUs of either."""
+    return Overlaps(*_best_ious(*_columns(ground_truth), *_columns(pseudo)))
+
+
+def _columns(found: FrameBoxes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Corners [n, 4], classes and frames."""
+    frames = np.ascontiguousarray(found.frame_indices, np.int64)
+    return _corners(found.boxes), found.boxes["class_id"].astype(np.int64), frames
+
+
+def decided(ground_truth: FrameBoxes, found: FrameBoxes) -> FrameBoxes:
+    """Leave out boxes that are neither right nor wrong: half or more of them is ignored, and they are on no object.
 
     Args:
-        ground_truth: `LABEL_DTYPE` [n], pixels.
-        ground_truth_frames: int64 [n], not falling.
-        pseudo: `LABEL_DTYPE` [m], pixels of the same frames.
-        pseudo_frames: int64 [m], not falling.
-
-    Returns:
-        The best IoUs of either.
+        ground_truth: In pixels; boxes of class id 1024 are ignored.
+        found: Detections or pseudo-labels in pixels of the same frames.
     """
-    return Overlaps(
-        *_best_ious(
-            _corners(ground_truth),
-            ground_truth["class_id"].astype(np.int64),
-            np.ascontiguousarray(ground_truth_frames, np.int64),
-            _corners(pseudo),
-            pseudo["class_id"].astype(np.int64),
-            np.ascontiguousarray(pseudo_frames, np.int64),
-        )
-    )
-
-
-def undecided(
-    ground_truth: np.ndarray,
-    ground_truth_frames: npt.NDArray[np.int64],
-    boxes: np.ndarray,
-    frames: npt.NDArray[np.int64],
-) -> npt.NDArray[np.bool_]:
-    """Tell which boxes are neither right nor wrong: half or more of them is ignored, and they are on no object.
-
-    Args:
-        ground_truth: `LABEL_DTYPE` [n], pixels; those of class id 1024 are ignored.
-        ground_truth_frames: int64 [n].
-        boxes: `LABEL_DTYPE` [m], detections or pseudo-labels, pixels of the same frames.
-        frames: int64 [m].
-
-    Returns:
-        bool [m].
-    """
-    found = np.zeros(len(boxes), bool)
-    regions = is_ignored(ground_truth)
-    for frame in np.unique(ground_truth_frames[regions]).tolist():
-        rows = np.flatnonzero(frames == frame)
-        ignored = _corners(ground_truth[regions & (ground_truth_frames == frame)])
-        objects = _corners(ground_truth[~regions & (ground_truth_frames == frame)])
-        for row, box in zip(rows.tolist(), _corners(boxes[rows]), strict=True):
+    counts = np.ones(len(found), bool)
+    regions = is_ignored(ground_truth.boxes)
+    for frame in np.unique(ground_truth.frame_indices[regions]).tolist():
+        rows = np.flatnonzero(found.frame_indices == frame)
+        ignored = _corners(ground_truth.boxes[regions & (ground_truth.frame_indices == frame)])
+        objects = _corners(ground_truth.boxes[~regions & (ground_truth.frame_indices == frame)])
+        for row, box in zip(rows.tolist(), _corners(found.boxes[rows]), strict=True):
             shared = _shared_areas(box, ignored).max(initial=0.0)
-            found[row] = 2 * shared >= np.prod(box[2:] - box[:2]) and not _shared_areas(box, objects).any()
-    return found
+            counts[row] = 2 * shared < np.prod(box[2:] - box[:2]) or _shared_areas(box, objects).any()
+    return found.select(counts)
 
 
 def _shared_areas(box: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -220,30 +193,22 @@ class QualityTally:
         self._tallies = [_Tally() for _ in self._classes]
         self._all = _Tally()
 
-    def add(
-        self,
-        ground_truth: np.ndarray,
-        ground_truth_frames: npt.NDArray[np.int64],
-        pseudo: np.ndarray,
-        pseudo_frames: npt.NDArray[np.int64],
-    ) -> None:
+    def add(self, ground_truth: FrameBoxes, pseudo: FrameBoxes) -> None:
         """Add labelled frames of one sequence.
 
         Args:
-            ground_truth: `LABEL_DTYPE` [n], all ground truth of the frames, pixels.
-            ground_truth_frames: int64 [n], not falling.
-            pseudo: `LABEL_DTYPE` [m], all pseudo-labels in labelled frames; without ignored boxes.
-            pseudo_frames: int64 [m], not falling.
+            ground_truth: All ground truth of the frames, in pixels.
+            pseudo: All pseudo-labels in labelled frames; without ignored boxes.
         """
-        best = overlaps(ground_truth, ground_truth_frames, pseudo, pseudo_frames)
-        self._all.add(best.ground_truth, ground_truth_frames, best.pseudo, pseudo_frames)
+        best = overlaps(ground_truth, pseudo)
+        self._all.add(best.ground_truth, ground_truth.frame_indices, best.pseudo, pseudo.frame_indices)
         for class_id, tally in enumerate(self._tallies):
-            is_true, is_pseudo = ground_truth["class_id"] == class_id, pseudo["class_id"] == class_id
+            is_true, is_pseudo = ground_truth.boxes["class_id"] == class_id, pseudo.boxes["class_id"] == class_id
             tally.add(
                 best.ground_truth[is_true],
-                ground_truth_frames[is_true],
+                ground_truth.frame_indices[is_true],
                 best.pseudo[is_pseudo],
-                pseudo_frames[is_pseudo],
+                pseudo.frame_indices[is_pseudo],
             )
 
     def summary(self) -> dict[str, Any]:
@@ -257,33 +222,27 @@ class QualityTally:
 
 
 def scores_and_ious(
-    ground_truth: np.ndarray,
-    ground_truth_frames: npt.NDArray[np.int64],
-    pseudo: np.ndarray,
-    pseudo_frames: npt.NDArray[np.int64],
-    classes: Sequence[str],
+    ground_truth: FrameBoxes, pseudo: FrameBoxes, classes: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, npt.NDArray[np.float32]]]:
     """Pseudo-labels beside their best IoU with the ground truth, to see what the scores are worth.
 
     Args:
-        ground_truth: `LABEL_DTYPE` [n], pixels.
-        ground_truth_frames: int64 [n], not falling.
-        pseudo: `LABEL_DTYPE` [m].
-        pseudo_frames: int64 [m], not falling.
+        ground_truth: In pixels.
+        pseudo: In pixels of the same frames.
         classes: Class names in label-id order.
 
     Returns:
         Class name → its pseudo-labels `LABEL_DTYPE` [k] in frames that hold ground truth of the class, float32 [k],
         their best IoU with it; 'all' → pseudo-labels in frames with any ground truth, best IoU with any of it.
     """
-    best = overlaps(ground_truth, ground_truth_frames, pseudo, pseudo_frames)
-    in_frames = np.isin(pseudo_frames, ground_truth_frames)
+    best = overlaps(ground_truth, pseudo)
+    in_frames = np.isin(pseudo.frame_indices, ground_truth.frame_indices)
     found = {}
     for class_id, name in enumerate(classes):
-        frames = ground_truth_frames[ground_truth["class_id"] == class_id]
-        chosen = (pseudo["class_id"] == class_id) & np.isin(pseudo_frames, frames)
-        found[name] = pseudo[chosen], best.pseudo[chosen]
-    found[ALL_CLASSES] = pseudo[in_frames], best.pseudo_any_class[in_frames]
+        frames = ground_truth.frame_indices[ground_truth.boxes["class_id"] == class_id]
+        chosen = (pseudo.boxes["class_id"] == class_id) & np.isin(pseudo.frame_indices, frames)
+        found[name] = pseudo.boxes[chosen], best.pseudo[chosen]
+    found[ALL_CLASSES] = pseudo.boxes[in_frames], best.pseudo_any_class[in_frames]
     return found
 
 
@@ -299,15 +258,9 @@ class ScoreRelation:
         names = (*self._classes, ALL_CLASSES)
         self._sums = {name: {score: np.zeros((3, SCORE_BINS)) for score in SCORES} for name in names}
 
-    def add(
-        self,
-        ground_truth: np.ndarray,
-        ground_truth_frames: npt.NDArray[np.int64],
-        pseudo: np.ndarray,
-        pseudo_frames: npt.NDArray[np.int64],
-    ) -> None:
+    def add(self, ground_truth: FrameBoxes, pseudo: FrameBoxes) -> None:
         """Add labelled frames of one sequence; arguments as in `QualityTally.add`."""
-        found = scores_and_ious(ground_truth, ground_truth_frames, pseudo, pseudo_frames, self._classes)
+        found = scores_and_ious(ground_truth, pseudo, self._classes)
         for name, (boxes, ious) in found.items():
             values = {
                 "class_confidence": boxes["class_confidence"],

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from leod.errors import DataError
 from leod.files import read_json
+from leod.labels.frame_boxes import FrameBoxes
 
 NO_PSEUDO_LABELS = 1.0
 """A threshold that no score exceeds."""
@@ -124,44 +125,38 @@ def lesser_scores(boxes: np.ndarray) -> npt.NDArray[np.float32]:
 
 
 def match(
-    ground_truth: np.ndarray,
-    ground_truth_frames: npt.NDArray[np.int64],
-    candidates: np.ndarray,
-    candidate_frames: npt.NDArray[np.int64],
-    classes: Sequence[str],
-    iou_threshold: float,
+    ground_truth: FrameBoxes, candidates: FrameBoxes, classes: Sequence[str], iou_threshold: float
 ) -> dict[str, Matches]:
     """Compare candidates with the ground truth, frame by frame.
 
     Args:
-        ground_truth: `LABEL_DTYPE` [n], pixels.
-        ground_truth_frames: int64 [n], not falling.
-        candidates: `LABEL_DTYPE` [m] with scores, pixels of the same frames.
-        candidate_frames: int64 [m], not falling.
+        ground_truth: In pixels.
+        candidates: With scores, in pixels of the same frames.
         classes: Class names in label-id order.
         iou_threshold: A candidate is right above this IoU.
 
     Returns:
         Class name → its candidates and ground truth.
     """
-    scores = lesser_scores(candidates)
+    true_boxes, found_boxes = ground_truth.boxes, candidates.boxes
+    scores = lesser_scores(found_boxes)
     is_right = np.zeros(len(candidates), bool)
     found_at = np.zeros(len(ground_truth), np.float32)
-    frames = np.union1d(ground_truth_frames, candidate_frames)
-    true_borders = np.searchsorted(ground_truth_frames, [*frames, np.iinfo(np.int64).max])
-    found_borders = np.searchsorted(candidate_frames, [*frames, np.iinfo(np.int64).max])
+    frames = np.union1d(ground_truth.frame_indices, candidates.frame_indices)
+    true_borders = np.searchsorted(ground_truth.frame_indices, [*frames, np.iinfo(np.int64).max])
+    found_borders = np.searchsorted(candidates.frame_indices, [*frames, np.iinfo(np.int64).max])
     for true_range, found_range in zip(pairwise(true_borders), pairwise(found_borders), strict=True):
         true, found = slice(*true_range), slice(*found_range)
-        covers = _ious(candidates[found], ground_truth[true]) > iou_threshold
-        covers &= candidates["class_id"][found][:, None] == ground_truth["class_id"][true]
+        covers = _ious(found_boxes[found], true_boxes[true]) > iou_threshold
+        covers &= found_boxes["class_id"][found][:, None] == true_boxes["class_id"][true]
         if covers.size:
             is_right[found] = covers.any(axis=1)
             found_at[true] = np.where(covers, scores[found][:, None], 0).max(axis=0)
     return {
         name: Matches(
-            scores[candidates["class_id"] == class_id],
-            is_right[candidates["class_id"] == class_id],
-            found_at[ground_truth["class_id"] == class_id],
+            scores[found_boxes["class_id"] == class_id],
+            is_right[found_boxes["class_id"] == class_id],
+            found_at[true_boxes["class_id"] == class_id],
         )
         for class_id, name in enumerate(classes)
     }

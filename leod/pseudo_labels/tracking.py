@@ -20,6 +20,7 @@ import numpy.typing as npt
 from leod.config.schema import TrackFilterConfig
 from leod.jit import compiled
 from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
+from leod.labels.frame_boxes import FrameBoxes
 
 BIRTH_CONFIDENCE = 0.9
 CONFIDENCE_DECAY = 0.9
@@ -107,50 +108,38 @@ class TrackFilterResult:
 
     Attributes:
         ignored: bool [n], input boxes that become ignored.
-        inpainted: `LABEL_DTYPE` [m], boxes to add: t = 0, scores 0, class 1024; sorted by frame, inside a frame in the
-            order in which their tracks ended.
-        inpainted_frame_indices: int64 [m], their frames.
+        inpainted: Boxes to add, m of them: t = 0, scores 0, class 1024; inside a frame in the order in which their
+            tracks ended.
         inpainted_class_ids: int64 [m], the classes of their tracks; the boxes themselves are ignored.
         forward: Tracks found walking forwards; None when the filter is switched off.
         backward: Tracks found walking backwards; None unless asked for.
     """
 
     ignored: npt.NDArray[np.bool_]
-    inpainted: np.ndarray
-    inpainted_frame_indices: npt.NDArray[np.int64]
+    inpainted: FrameBoxes
     inpainted_class_ids: npt.NDArray[np.int64]
     forward: TrackPass | None = None
     backward: TrackPass | None = None
 
     def outside(self, frames: npt.NDArray[np.int64]) -> TrackFilterResult:
         """The same without inpainted boxes in the given frames."""
-        stays = ~np.isin(self.inpainted_frame_indices, frames)
+        stays = ~np.isin(self.inpainted.frame_indices, frames)
         return replace(
-            self,
-            inpainted=self.inpainted[stays],
-            inpainted_frame_indices=self.inpainted_frame_indices[stays],
-            inpainted_class_ids=self.inpainted_class_ids[stays],
+            self, inpainted=self.inpainted.select(stays), inpainted_class_ids=self.inpainted_class_ids[stays]
         )
 
-    def apply(
-        self, boxes: np.ndarray, frame_indices: npt.NDArray[np.int64]
-    ) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
+    def apply(self, judged: FrameBoxes) -> FrameBoxes:
         """Carry the verdict out.
 
         Args:
-            boxes: `LABEL_DTYPE` [n], the boxes that were judged, in the same order.
-            frame_indices: int64 [n], their frames.
+            judged: The boxes that were judged, in the same order.
 
         Returns:
-            `LABEL_DTYPE` [n + m] and int64 [n + m], sorted by frame; inside a frame the given boxes in their order,
-            then the inpainted ones.
+            Inside a frame the given boxes in their order, then the inpainted ones.
         """
-        judged = boxes.copy()
-        judged["class_id"][self.ignored] = IGNORED_CLASS_ID
-        all_boxes = np.concatenate([judged, self.inpainted])
-        all_frames = np.concatenate([frame_indices, self.inpainted_frame_indices])
-        order = np.argsort(all_frames, kind="stable")
-        return all_boxes[order], all_frames[order]
+        boxes = judged.boxes.copy()
+        boxes["class_id"][self.ignored] = IGNORED_CLASS_ID
+        return replace(judged, boxes=boxes).merge(self.inpainted)
 
 
 @compiled
@@ -414,8 +403,8 @@ def _track(
 
 def _inpainted(
     tracks: np.ndarray, misses: np.ndarray, min_track_length: int
-) -> tuple[np.ndarray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Boxes, frames and classes of the gaps of all tracks that are not short."""
+) -> tuple[FrameBoxes, npt.NDArray[np.int64]]:
+    """Boxes and classes of the gaps of all tracks that are not short."""
     short = tracks["done"] & ~tracks["is_ground_truth"] & (tracks["hits"] < min_track_length)
     misses = misses[misses["confirmed"] & ~short[misses["track"]]]
     misses = misses[np.lexsort((tracks["end_order"][misses["track"]], misses["frame"]))]
@@ -425,21 +414,14 @@ def _inpainted(
     boxes["w"] = misses["w"]
     boxes["h"] = misses["h"]
     boxes["class_id"] = IGNORED_CLASS_ID
-    return boxes, misses["frame"].copy(), tracks["class_id"][misses["track"]]
+    return FrameBoxes(boxes, misses["frame"].copy()), tracks["class_id"][misses["track"]]
 
 
-def filter_tracks(
-    boxes: np.ndarray,
-    frame_indices: npt.NDArray[np.int64],
-    frame_size: tuple[int, int],
-    settings: TrackFilterConfig,
-) -> TrackFilterResult:
+def filter_tracks(found: FrameBoxes, frame_size: tuple[int, int], settings: TrackFilterConfig) -> TrackFilterResult:
     """Find the boxes of short tracks and the gaps of long ones in one sequence (LEOD paper, Sec. 3.3).
 
     Args:
-        boxes: `LABEL_DTYPE` [n], sorted by frame; top-left corners and sizes in pixels; t > 0 marks ground truth,
-            which is never ignored.
-        frame_indices: int64 [n], the frame of each box, not falling, from 0.
+        found: Top-left corners and sizes in pixels; t > 0 marks ground truth, which is never ignored.
         frame_size: (height, width) in the pixels of the boxes.
         settings: Length, direction, inpainting, IoU; `enabled` = False keeps every box.
 
@@ -449,12 +431,12 @@ def filter_tracks(
     Raises:
         ValueError: Lengths differ, or the frames are negative or not sorted.
     """
-    frame_indices = np.ascontiguousarray(frame_indices, dtype=np.int64)
+    boxes, frame_indices = found.boxes, np.ascontiguousarray(found.frame_indices, dtype=np.int64)
     if len(boxes) != len(frame_indices):
         raise ValueError(f"{len(boxes)} boxes but {len(frame_indices)} frame indices")
     if len(frame_indices) and (frame_indices[0] < 0 or (np.diff(frame_indices) < 0).any()):
         raise ValueError("frame indices must be at least 0 and sorted")
-    nothing = np.zeros(0, LABEL_DTYPE), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    nothing = FrameBoxes.joined([]), np.zeros(0, np.int64)
     if not settings.enabled or len(boxes) == 0:
         return TrackFilterResult(np.zeros(len(boxes), bool), *nothing)
 

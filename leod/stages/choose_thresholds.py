@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from leod.config.schema import HardwareConfig
+from leod.config.schema import HardwareConfig, ThresholdChoiceConfig
 from leod.config.stages import ChooseThresholdsSettings
 from leod.data.sequence import Sequence, open_split
 from leod.errors import DataError
@@ -17,11 +18,13 @@ from leod.inference.devices import prepare_for_inference
 from leod.inference.merge import detect_merged
 from leod.inference.views import views_of
 from leod.labels.boxes import has_area, is_ground_truth, is_ignored
+from leod.labels.frame_boxes import FrameBoxes
 from leod.models.checkpoint import load_detector
+from leod.models.detector import Detector
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.filtering import ScoreThresholds, select_pseudo_labels
-from leod.pseudo_labels.quality import undecided
-from leod.pseudo_labels.thresholds import Matches, choose_threshold, match
+from leod.pseudo_labels.quality import decided
+from leod.pseudo_labels.thresholds import Matches, ThresholdChoice, choose_threshold, match
 
 logger = logging.getLogger(__name__)
 
@@ -66,63 +69,12 @@ def choose_thresholds(
             "no sequence has labels, so no threshold can be chosen. Give pseudo_labels.score_thresholds instead of "
             "choose_thresholds, or label some validation recordings.",
         )
-    classes = settings.sequence.classes
-    least = ScoreThresholds.from_settings(dict.fromkeys(classes, settings.choice.minimum), classes)
-
-    def to_labels(detections: npt.NDArray[np.float32]) -> np.ndarray:
-        return select_pseudo_labels(detections, settings.sequence.frame_size, least, settings.box_filter)[0]
-
-    results = detect_merged(
-        prepare_for_inference(detector, hardware),
-        labelled,
-        settings.sequence,
-        settings.detection,
-        views=views_of(settings.views),
-        frames="labelled",
-        to_labels=to_labels,
-        num_workers=hardware.num_workers,
-        description="choosing thresholds",
-    )
-    parts: list[dict[str, Matches]] = []
-    for sequence, merged in results:
-        found, frames = merged.boxes, merged.frame_indices
-        truth, truth_frames = _ground_truth(sequence)
-        counts = np.isin(frames, sequence.labelled_frames) & ~undecided(truth, truth_frames, found, frames)
-        objects = ~is_ignored(truth)
-        parts.append(
-            match(
-                truth[objects],
-                truth_frames[objects],
-                found[counts],
-                frames[counts],
-                classes,
-                settings.choice.iou_threshold,
-            )
-        )
-
-    target = settings.choice.target_precision
+    detector = prepare_for_inference(detector, hardware)
+    parts = list(_matches(detector, labelled, settings, hardware.num_workers))
     choices = {
-        name: choose_threshold(
-            Matches.joined([part[name] for part in parts]),
-            target[name] if isinstance(target, dict) else target,
-            settings.choice.minimum,
-            settings.choice.minimum_boxes,
-        )
-        for name in classes
+        name: _choose(name, Matches.joined([part[name] for part in parts]), settings.choice)
+        for name in settings.sequence.classes
     }
-    for name, choice in choices.items():
-        if choice.point is None:
-            logger.warning("%s: no detection on the %s split; there will be no pseudo-labels of it", name, SPLIT)
-        elif not choice.reached:
-            logger.warning(
-                "%s: no threshold reaches a precision of %.3f; the best is %.3f, at %.3f",
-                name,
-                choice.target_precision,
-                choice.precision,
-                choice.threshold,
-            )
-        else:
-            logger.info("%s: threshold %.3f, precision %.3f", name, choice.threshold, choice.precision)
     provenance = stopwatch.provenance(
         "choose_thresholds", settings, {"checkpoint": checkpoint, "sequences": Path(sequences) / SPLIT}
     )
@@ -138,11 +90,51 @@ def choose_thresholds(
     )
 
 
-def _ground_truth(sequence: Sequence) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
-    """Ground truth of a sequence in frame pixels, ignored boxes among it, and the frame of each box."""
+def _matches(
+    detector: Detector, labelled: SequenceOf[Sequence], settings: ChooseThresholdsSettings, num_workers: int
+) -> Iterator[dict[str, Matches]]:
+    """Detections above the least threshold beside the ground truth, sequence by sequence."""
+    classes, frame_size = settings.sequence.classes, settings.sequence.frame_size
+    least = ScoreThresholds.from_settings(dict.fromkeys(classes, settings.choice.minimum), classes)
+    results = detect_merged(
+        detector,
+        labelled,
+        settings.sequence,
+        settings.detection,
+        views=views_of(settings.views),
+        frames="labelled",
+        to_labels=lambda detections: select_pseudo_labels(detections, frame_size, least, settings.box_filter)[0],
+        num_workers=num_workers,
+        description="choosing thresholds",
+    )
+    for sequence, found in results:
+        truth = _ground_truth(sequence)
+        counted = decided(truth, found.in_frames(sequence.labelled_frames))
+        objects = truth.select(~is_ignored(truth.boxes))
+        yield match(objects, counted, classes, settings.choice.iou_threshold)
+
+
+def _choose(name: str, matches: Matches, settings: ThresholdChoiceConfig) -> ThresholdChoice:
+    """Choose the threshold of one class and tell how that went."""
+    target = settings.target_precision
+    wanted = target[name] if isinstance(target, dict) else target
+    choice = choose_threshold(matches, wanted, settings.minimum, settings.minimum_boxes)
+    if choice.point is None:
+        logger.warning("%s: no detection on the %s split; there will be no pseudo-labels of it", name, SPLIT)
+    elif not choice.reached:
+        logger.warning(
+            "%s: no threshold reaches a precision of %.3f; the best is %.3f, at %.3f",
+            *(name, choice.target_precision, choice.precision, choice.threshold),
+        )
+    else:
+        logger.info("%s: threshold %.3f, precision %.3f", name, choice.threshold, choice.precision)
+    return choice
+
+
+def _ground_truth(sequence: Sequence) -> FrameBoxes:
+    """Ground truth of a sequence in frame pixels, ignored boxes among it."""
     boxes = sequence.labels
     frames = np.repeat(sequence.labelled_frames, sequence.sequence_labels.counts)
     if not is_ground_truth(boxes).all():
         raise DataError(sequence.path, "holds pseudo-labels; precision needs ground truth.")
-    visible = has_area(boxes)
-    return boxes[visible], frames[visible]
+    return FrameBoxes(boxes, frames).select(has_area(boxes))

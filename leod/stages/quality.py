@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ from leod.options import Argument
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards, SequencePredictions
-from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, overlaps, undecided
+from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, decided, overlaps
 from leod.pseudo_labels.writer import is_inpainted
 
 logger = logging.getLogger(__name__)
@@ -77,8 +76,7 @@ def validate_quality(
                 truth = _hidden_ground_truth(source, representation, positions, settings.sequence)
                 frames = read_labelled_frames(source, representation)[positions]
                 found = shards[source.name]
-                tracked = _tracked(dataset, source.name, representation, found)
-                measures.add(truth, frames, found, tracked)
+                measures.add(truth, frames, found, *_tracked(dataset, source.name, representation, found))
     provenance = stopwatch.provenance(
         "validate_quality",
         settings,
@@ -108,8 +106,10 @@ def _hidden_ground_truth(
     return inside.select(has_area(inside.boxes))
 
 
-def _tracked(dataset: Path, name: str, representation: str, predictions: SequencePredictions) -> FrameBoxes:
-    """Pseudo-labels of the data set: first those that were predicted, then the inpainted ones.
+def _tracked(
+    dataset: Path, name: str, representation: str, predictions: SequencePredictions
+) -> tuple[FrameBoxes, FrameBoxes]:
+    """Pseudo-labels of the data set: those that were predicted, and the inpainted ones.
 
     Raises:
         DataError: The data set was not made from these predictions.
@@ -130,16 +130,7 @@ def _tracked(dataset: Path, name: str, representation: str, predictions: Sequenc
             f"its pseudo-labels ({len(predicted)} without inpainted ones) are not the predictions "
             f"({len(predictions.boxes)}). Run track_filter again.",
         )
-    added = found.select(inpainted)
-    return FrameBoxes(
-        np.concatenate([predicted.boxes, added.boxes]),
-        np.concatenate([predicted.frame_indices, added.frame_indices]),
-    )
-
-
-def _decided(truth: FrameBoxes, boxes: FrameBoxes) -> FrameBoxes:
-    """The boxes that are right or wrong."""
-    return boxes.select(~undecided(truth.boxes, truth.frame_indices, boxes.boxes, boxes.frame_indices))
+    return predicted, found.select(inpainted)
 
 
 class _Measures:
@@ -163,7 +154,8 @@ class _Measures:
         truth: FrameBoxes,
         frames: npt.NDArray[np.int64],
         predictions: SequencePredictions,
-        tracked: FrameBoxes,
+        judged: FrameBoxes,
+        added: FrameBoxes,
     ) -> None:
         """Add one sequence.
 
@@ -171,29 +163,27 @@ class _Measures:
             truth: Its hidden ground truth; pseudo-labels in ignored boxes of it do not count.
             frames: int64 [k], the hidden labelled frames.
             predictions: All its predictions.
-            tracked: What became of them, in the same order, then the inpainted boxes.
+            judged: What became of them, in the same order.
+            added: The inpainted boxes.
         """
-        count = len(predictions.boxes)
-        is_ignored_now = is_ignored(tracked.boxes[:count])
+        is_ignored_now = is_ignored(judged.boxes)
         predicted = FrameBoxes(predictions.boxes, predictions.frame_indices)
-        added = FrameBoxes(tracked.boxes[count:], tracked.frame_indices[count:])
         before, after, ignored, inpainted = (
-            _decided(truth, boxes.in_frames(frames))
+            decided(truth, boxes.in_frames(frames))
             for boxes in (predicted, predicted.select(~is_ignored_now), predicted.select(is_ignored_now), added)
         )
         truth = truth.select(~is_ignored(truth.boxes))
-        arrays = truth.boxes, truth.frame_indices
-        self._before.add(*arrays, before.boxes, before.frame_indices)
-        self._after.add(*arrays, after.boxes, after.frame_indices)
-        self._relation.add(*arrays, before.boxes, before.frame_indices)
+        self._before.add(truth, before)
+        self._after.add(truth, after)
+        self._relation.add(truth, before)
         for average_precision, pseudo in zip(self._average_precision, (before, after), strict=True):
             average_precision.add(truth, frames, pseudo)
 
-        ious = overlaps(*arrays, ignored.boxes, ignored.frame_indices).pseudo
+        ious = overlaps(truth, ignored).pseudo
         self._ignored[ALL_CLASSES].add(ious)
         for class_id, name in enumerate(self._classes):
             self._ignored[name].add(ious[ignored.boxes["class_id"] == class_id])
-        self._inpainted.add(overlaps(*arrays, inpainted.boxes, inpainted.frame_indices).pseudo_any_class)
+        self._inpainted.add(overlaps(truth, inpainted).pseudo_any_class)
 
     def summary(self) -> dict[str, Any]:
         """All measures as plain JSON data."""
@@ -236,44 +226,36 @@ class _AveragePrecision:
         self._every = every
         self._seen = 0
         self._images = 0
-        self._truth: list[tuple[np.ndarray, npt.NDArray[np.int64]]] = []
-        self._pseudo: list[tuple[np.ndarray, npt.NDArray[np.int64]]] = []
+        self._truth: list[FrameBoxes] = []
+        self._pseudo: list[FrameBoxes] = []
 
     def add(self, truth: FrameBoxes, frames: npt.NDArray[np.int64], pseudo: FrameBoxes) -> None:
         """Add the hidden frames of one sequence."""
         chosen = frames[(np.arange(len(frames)) + self._seen) % self._every == 0]
         for boxes, collected in ((truth.in_frames(chosen), self._truth), (pseudo.in_frames(chosen), self._pseudo)):
-            collected.append((boxes.boxes, np.searchsorted(chosen, boxes.frame_indices) + self._images))
+            collected.append(FrameBoxes(boxes.boxes, np.searchsorted(chosen, boxes.frame_indices) + self._images))
         self._seen += len(frames)
         self._images += len(chosen)
 
     def summary(self) -> dict[str, Any]:
         """The six figures over all classes and for each (-1 = no ground truth), and the number of frames."""
-        truth, truth_images = _joined(self._truth, self._config.downsample_by_2)
-        pseudo, pseudo_images = _joined(self._pseudo, self._config.downsample_by_2)
+        truth, pseudo = (FrameBoxes.joined(parts) for parts in (self._truth, self._pseudo))
+        if self._config.downsample_by_2:
+            for name in ("x", "y", "w", "h"):
+                truth.boxes[name] *= np.float32(0.5)
+                pseudo.boxes[name] *= np.float32(0.5)
         classes = self._config.classes
         if len(pseudo) == 0 or len(truth) == 0:
             figures = [no_detection_metrics() for _ in range(len(classes) + 1)]
         else:
             table = compute_precision(
-                truth,
-                truth_images,
-                pseudo,
-                pseudo_images,
+                truth.boxes,
+                truth.frame_indices,
+                pseudo.boxes,
+                pseudo.frame_indices,
                 self._images,
                 range(len(classes)),
                 self._config.frame_size,
             )
             figures = [table.metrics(), *(table.metrics(class_id) for class_id in range(len(classes)))]
         return {"frames": self._images, **dict(zip((ALL_CLASSES, *classes), figures, strict=True))}
-
-
-def _joined(
-    parts: Sequence[tuple[np.ndarray, npt.NDArray[np.int64]]], downsample_by_2: bool
-) -> tuple[np.ndarray, npt.NDArray[np.int64]]:
-    boxes = np.concatenate([np.zeros(0, LABEL_DTYPE), *(part for part, _ in parts)])
-    images = np.concatenate([np.zeros(0, np.int64), *(part for _, part in parts)])
-    if downsample_by_2:
-        for name in ("x", "y", "w", "h"):
-            boxes[name] *= np.float32(0.5)
-    return boxes, images

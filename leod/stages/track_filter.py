@@ -16,7 +16,6 @@ from leod.errors import ConfigError, DataError
 from leod.events.representations import representation_file_name, representation_name
 from leod.files import atomic_directory, locked, remove_leftovers, write_json
 from leod.labels.boxes import clamp, has_area, is_ground_truth, is_ignored
-from leod.labels.dtypes import LABEL_DTYPE
 from leod.labels.files import label_file, list_sequences, read_labelled_frames, representations_dir
 from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.labels.splits import KeptLabels
@@ -115,7 +114,11 @@ def track_filter(
         accounts = []
         with atomic_directory(output) as folder:
             for source in progress(sources, "track filter", unit="sequence"):
-                kept = _kept_ground_truth(source, kept_labels, layout) if settings.use_ground_truth else _no_boxes()
+                kept = (
+                    _kept_ground_truth(source, kept_labels, layout)
+                    if settings.use_ground_truth
+                    else FrameBoxes.joined([])
+                )
                 found = shards[source.name]
                 if found.num_frames != layout.num_frames(source):
                     raise DataError(
@@ -214,15 +217,11 @@ def track_sequence(
     inside = tracked.boxes.copy()
     truth = is_ground_truth(inside)
     inside[truth] = clamp(inside[truth], sensor_size)
-    result = filter_tracks(inside, tracked.frame_indices, sensor_size, settings.track_filter)
+    result = filter_tracks(FrameBoxes(inside, tracked.frame_indices), sensor_size, settings.track_filter)
     result = result.outside(kept.empty_frames)
-    judged = FrameBoxes(*result.apply(tracked.boxes, tracked.frame_indices))
+    judged = result.apply(tracked)
     # The ground truth as it came, ignored boxes in their places.
     return kept.merge(judged.select(~is_ground_truth(judged.boxes))).merge(pseudo.select(known)), result
-
-
-def _no_boxes() -> FrameBoxes:
-    return FrameBoxes(np.zeros(0, LABEL_DTYPE), np.zeros(0, np.int64))
 
 
 def _kept_ground_truth(source: Path, kept_labels: KeptLabels, layout: _Layout) -> FrameBoxes:

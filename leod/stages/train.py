@@ -26,8 +26,9 @@ from leod.provenance import Stopwatch
 from leod.study.experiments import find_budget, study_experiments
 from leod.training.control import COLUMNS, cpu_weights
 from leod.training.curves import TrainingCurves
-from leod.training.distributed import lock_results
-from leod.training.run import TrainingJob, run_training
+from leod.training.job import TrainingJob
+from leod.training.processes import lock_results
+from leod.training.run import run_training
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,15 +15,16 @@ from tqdm import tqdm
 
 from leod.config.schema import TrainingConfig
 from leod.errors import ConfigError
+from leod.evaluation.coco import METRICS
 from leod.progress import progress
 from leod.training.checkpoints import WorkingCheckpoints
 from leod.training.curves import TrainingCurves
-from leod.training.distributed import Processes
 from leod.training.interruption import TIME_LIMIT, StopRequests, TrainingStopped
 from leod.training.loggers import new_run_id
 from leod.training.module import CURVE_NAMES, DetectionTraining
+from leod.training.processes import Processes
 from leod.training.schedule import learning_rate_factor
-from leod.training.validation import METRICS, ValidationStopped
+from leod.training.validation import ValidationStopped
 
 _LOG = logging.getLogger(__name__)
 

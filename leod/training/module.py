@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
@@ -14,14 +13,12 @@ from leod.data.batch import Batch
 from leod.models.detector import Detector
 from leod.models.loss import LOSS_NAMES, DetectionLoss
 from leod.models.states import LstmState, detach_states, reset_states
-from leod.training.distributed import Processes
+from leod.randomness import set_network_generators
+from leod.training.processes import Processes
 from leod.training.schedule import build_optimizer, build_schedule
 
 CURVE_NAMES = tuple(name for name in LOSS_NAMES if name != "l1_loss")
 """What is averaged between two rows of the training curves, in this order."""
-
-_GENERATOR_PURPOSE = 0x7EA1
-"""Keeps the numbers drawn inside the network apart from those drawn for the data (`leod.data.randomness`)."""
 
 
 class DetectionTraining(pl.LightningModule):
@@ -88,7 +85,7 @@ class DetectionTraining(pl.LightningModule):
             momentum.
         """
         del batch_idx
-        self._set_random_generators()
+        set_network_generators(self._seed, self.batches_done, self._processes.rank)
         batch, states = self._burn_in(batch)
         labelled = torch.nonzero(batch.labelled.flatten()).flatten()
         features, self.states = self._run_backbone(batch, states, labelled)
@@ -137,10 +134,6 @@ class DetectionTraining(pl.LightningModule):
             with torch.no_grad():
                 _, states = self.detector.forward_sequence(batch.frames[windows:], states)
         return features, detach_states(states)
-
-    def _set_random_generators(self) -> None:
-        entropy = np.random.SeedSequence([self._seed, _GENERATOR_PURPOSE, self.batches_done, self._processes.rank])
-        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
     def _add_to_interval(self, losses: dict[str, torch.Tensor]) -> None:
         values = torch.stack([losses[name].detach() for name in CURVE_NAMES])

@@ -2,114 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import signal
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as SequenceOf
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment
-from pytorch_lightning.strategies import DDPStrategy
+from lightning_fabric.plugins.environments import ClusterEnvironment
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from leod.config.schema import HardwareConfig
-from leod.config.stages import TrainSettings
 from leod.data.mixed import divide_batch
 from leod.data.module import TrainingData, training_loader
-from leod.data.sequence import Sequence
 from leod.errors import ResourceError
-from leod.files import file_digest, remove_leftovers, write_json
+from leod.files import remove_leftovers
 from leod.gpus import claim_gpus
 from leod.inference.devices import memory_errors
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.splits import KeptLabels
-from leod.models.checkpoint import load_detector, save_detector
-from leod.models.detector import Detector, build_detector
 from leod.models.loss import DetectionLoss
 from leod.provenance import Stopwatch
-from leod.reuse import FinishedResults, key
+from leod.reuse import FinishedResults
+from leod.training.batch_norm import use_global_batch_norm
 from leod.training.checkpoints import WorkingCheckpoints, working_folder
 from leod.training.control import CURVES_NAME, Progress, TrainingControl
-from leod.training.distributed import (
-    Processes,
-    process_group,
-    run_in_processes,
-    slurm_nodes,
-    slurm_tasks,
-    use_global_batch_norm,
-)
 from leod.training.interruption import StopRequests, TrainingStopped, wait_to_be_killed
+from leod.training.job import TrainingJob, initial_detector
+from leod.training.launch import run_in_processes
 from leod.training.loggers import open_loggers
 from leod.training.module import DetectionTraining
+from leod.training.processes import Processes, process_group
+from leod.training.results import FINISHED_NAME, RESULTS, write_results
+from leod.training.slurm import slurm_tasks
+from leod.training.trainer import build_trainer, quiet_lightning
 from leod.training.validation import choose_sequences, validate
 
 _LOG = logging.getLogger(__name__)
-
-MODEL_NAME, RECORD_NAME = "model.ckpt", "training.json"
-"""The detector and the account of its training, in the results folder beside the curves."""
-RESULTS = (MODEL_NAME, CURVES_NAME, RECORD_NAME)
-FINISHED_NAME = ".finished"
-"""Second names of the results, see `leod.reuse`."""
 
 _MEMORY_ADVICE = (
     "Three settings help: a smaller batch_size (with a larger accumulate the optimiser sees as many samples), a "
     "shorter sequence_length, hardware.gradient_checkpointing: true."
 )
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """Everything that determines a training and where it runs.
-
-    Attributes:
-        stage: Name of the stage, for the records.
-        settings: Its settings.
-        seed: Seed of weights and data.
-        hardware: How to use the machine; does not determine the result.
-        output: Folder of the results. The caller holds its lock.
-        sequences: Training sequences.
-        kept: Labels that may be learned from; None = all.
-        validation_sequences: The validation split, empty if there is none.
-        initial_weights: Detector file to start from; None = fresh weights.
-        inputs: Role → path of what the training is made from, for the records.
-    """
-
-    stage: str
-    settings: TrainSettings
-    seed: int
-    hardware: HardwareConfig
-    output: Path
-    sequences: SequenceOf[Sequence]
-    kept: KeptLabels | None
-    validation_sequences: SequenceOf[Sequence]
-    initial_weights: Path | None
-    inputs: Mapping[str, Path | str]
-
-    def key(self) -> str:
-        """What determines the result: settings, seed, frames, labels, initial weights, see `leod.reuse.key`."""
-        data = hashlib.sha256()
-        for sequences in (self.sequences, self.validation_sequences):
-            for sequence in sequences:
-                data.update(f"{sequence.name} {sequence.num_frames}".encode())
-                data.update(sequence.labelled_frames.tobytes())
-                # Field by field: bytes between the fields of a record hold whatever was there.
-                for name in LABEL_DTYPE.names or ():
-                    data.update(sequence.labels[name].tobytes())
-                data.update(sequence.frames_digest())
-        inputs = {
-            "data": data.hexdigest(),
-            "kept": None if self.kept is None else self.kept.sequences,
-            "initial_weights": None if self.initial_weights is None else file_digest(self.initial_weights).hex(),
-        }
-        return key(self.stage, self.settings, inputs, self.seed)
 
 
 def run_training(job: TrainingJob) -> None:
@@ -162,7 +93,7 @@ def _train_in_this_process(job: TrainingJob) -> None:
     hardware = job.hardware
     with (
         StopRequests(hardware.time_limit_s, hardware.save_before_time_limit_s) as requests,
-        _quiet_lightning(),
+        quiet_lightning(),
         memory_errors("training", _MEMORY_ADVICE),
         process_group(hardware) as environment,
     ):
@@ -227,106 +158,15 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
         control = TrainingControl(
             training, progress, checkpoints, validation if chosen else None, requests, processes, loggers, resumed
         )
-        trainer = _build_trainer(job, control, environment, remaining_steps=training.steps - first_step)
+        trainer = build_trainer(job, control, environment, remaining_steps=training.steps - first_step)
         trainer.fit(module, train_dataloaders=loader)
     _LOG.info("%d steps in %.1f s", progress.step - first_step, time.monotonic() - started)
     if processes.first:
-        _write_results(job, detector, progress, made_from, stopwatch)
+        write_results(job, detector, progress, made_from, stopwatch)
         finished.keep(job.output / name for name in RESULTS)
         _remove_working_files(checkpoints)
-
-
-def initial_detector(job: TrainingJob) -> Detector:
-    """The detector before the first step.
-
-    Raises:
-        CheckpointError: The initial weights belong to another detector.
-    """
-    settings = job.settings
-    if job.initial_weights is not None:
-        detector = load_detector(job.initial_weights, settings.model, settings.sequence)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.seed)
-            detector = build_detector(settings.model, settings.sequence)
-    detector.set_gradient_checkpointing(job.hardware.gradient_checkpointing)
-    if job.hardware.compile:
-        detector.compile_backbone()
-    return detector
-
-
-def _build_trainer(
-    job: TrainingJob, control: TrainingControl, environment: ClusterEnvironment, remaining_steps: int
-) -> pl.Trainer:
-    training = job.settings.training
-    nodes = slurm_nodes() if isinstance(environment, SLURMEnvironment) else 1
-    return pl.Trainer(
-        # No checkpoints, sanity checks, or metric collection of Lightning's own: `TrainingControl` does what is due.
-        barebones=True,
-        accelerator=job.hardware.accelerator,
-        num_nodes=nodes,
-        devices=job.hardware.devices // nodes,
-        # Running statistics are equal in all processes already, see `GlobalBatchNorm2d`.
-        strategy=DDPStrategy(broadcast_buffers=False) if job.hardware.devices > 1 else "auto",
-        plugins=[environment],
-        precision=training.precision,
-        max_epochs=-1,
-        max_steps=remaining_steps,
-        accumulate_grad_batches=training.accumulate,
-        gradient_clip_val=training.clip_value,
-        gradient_clip_algorithm="value",
-        use_distributed_sampler=False,
-        callbacks=[control],
-        default_root_dir=str(job.output),
-    )
-
-
-def _write_results(
-    job: TrainingJob, detector: Detector, progress: Progress, made_from: str, stopwatch: Stopwatch
-) -> None:
-    select = job.settings.training.validation.select
-    selected_step = progress.step
-    if select == "best" and progress.best_weights is not None and progress.best_step is not None:
-        selected_step = progress.best_step
-        detector.load_state_dict(progress.best_weights)
-    provenance = stopwatch.provenance(job.stage, job.settings, dict(job.inputs), job.seed)
-    save_detector(job.output / MODEL_NAME, detector.cpu(), {**provenance, "step": selected_step})
-    progress.curves.write(job.output / CURVES_NAME)
-    write_json(
-        job.output / RECORD_NAME,
-        {
-            "provenance": {**provenance, "resumed_at": progress.resumed_at},
-            "key": made_from,
-            "select": select,
-            "selected_step": selected_step,
-            "steps": progress.step,
-            "best": {"step": progress.best_step, "metrics": progress.best_metrics},
-            "last": {"step": progress.validated_step, "metrics": progress.last_metrics},
-            "parameters": sum(parameter.numel() for parameter in detector.parameters()),
-        },
-    )
 
 
 def _remove_working_files(checkpoints: WorkingCheckpoints) -> None:
     (checkpoints.folder / CURVES_NAME).unlink(missing_ok=True)
     checkpoints.remove()
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and warnings about what we do on purpose out of the log."""
-    names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    # Their children have levels of their own making, which the parent's does not override.
-    rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    try:
-        for logger in (*loggers, rank_zero):
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(pytorch_)?lightning(_fabric)?(\.|$)")
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -13,6 +13,7 @@ import torch
 
 from leod.config.schema import EvaluationFilterConfig, ValidationConfig
 from leod.data.sequence import Sequence
+from leod.evaluation.coco import METRICS
 from leod.evaluation.labelled_frames import (
     detect_labelled_frames,
     evaluate_labelled_frames,
@@ -20,9 +21,7 @@ from leod.evaluation.labelled_frames import (
     share_of_rank,
 )
 from leod.models.detector import Detector
-from leod.training.distributed import Processes
-
-METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+from leod.training.processes import Processes
 
 
 class ValidationStopped(Exception):  # noqa: N818  (nothing went wrong: it was asked to stop)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from leod.config.schema import TrackFilterConfig
-from leod.labels.boxes import from_label_rows
 from leod.labels.dtypes import LABEL_DTYPE
+from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.tracking import filter_tracks
 
 PUBLISHED_SECONDS = 2.12
@@ -23,7 +23,7 @@ REQUIRED_RATIO = 20
 REPETITIONS = 20
 
 
-def made_up_sequence(frames: int = 1200, objects: int = 9) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+def made_up_sequence(frames: int = 1200, objects: int = 9) -> tuple[FrameBoxes, tuple[int, int]]:
     """Objects that cross the frame again and again, a tenth of their boxes missing, and flickering ones."""
     random = np.random.default_rng(0)
     boxes = np.zeros((frames, objects), LABEL_DTYPE)
@@ -36,15 +36,18 @@ def made_up_sequence(frames: int = 1200, objects: int = 9) -> tuple[np.ndarray, 
     boxes["class_id"] = random.integers(0, 2, objects)
     seen = random.uniform(size=(frames, objects)) > 0.1
     seen[:, -2:] = random.uniform(size=(frames, 2)) > 0.8
-    return boxes[seen], np.repeat(np.arange(frames), seen.sum(axis=1)), (240, 304)
+    return FrameBoxes(boxes[seen], np.repeat(np.arange(frames), seen.sum(axis=1))), (240, 304)
 
 
-def stored_sequence(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+def stored_sequence(path: Path) -> tuple[FrameBoxes, tuple[int, int]]:
     """The sequence of a golden file."""
     with np.load(path, allow_pickle=False) as arrays:
         frames = np.repeat(arrays["in_frame_idx"], arrays["in_count"]).astype(np.int64)
         height, width = arrays["img_hw"].tolist()
-        return from_label_rows(arrays["in_labels"]), frames, (height, width)
+        boxes = np.zeros(len(frames), LABEL_DTYPE)
+        for name, values in zip(LABEL_DTYPE.names, arrays["in_labels"].T, strict=True):
+            boxes[name] = values
+        return FrameBoxes(boxes, frames), (height, width)
 
 
 def main() -> int:

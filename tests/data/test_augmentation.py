@@ -22,9 +22,9 @@ def identity(size=SIZE):
     return np.arange(size[0] * size[1]).reshape(size)
 
 
-def box(x, y, w, h, t=0):
+def box(x, y, w, h):
     label = np.zeros(1, LABEL_DTYPE)
-    label["x"], label["y"], label["w"], label["h"], label["t"] = x, y, w, h, t
+    label["x"], label["y"], label["w"], label["h"] = x, y, w, h
     return label
 
 
@@ -68,7 +68,7 @@ def test_boxes_follow_the_pixels(augmentation):
     label = box(20, 12, 15, 9)
     frame = frame_with(label)
     out = np.empty_like(frame)
-    moved = augment(augmentation, frame, label, out)[0]
+    moved = augment(augmentation, frame, {0: label}, out)[0][0]
     x0, y0, x1, y1 = extent(out)
     corners = [moved["x"], moved["y"], moved["x"] + moved["w"], moved["y"] + moved["h"]]
     # Rounding of pixels, and rotation centres that lie half a pixel apart, as in the published code.
@@ -79,7 +79,7 @@ def test_rotation_turns_counter_clockwise():
     label = box(50, 20, 6, 6)  # right of the centre
     frame = frame_with(label)
     out = np.empty_like(frame)
-    moved = augment(SpatialAugmentation(rotation_deg=30.0), frame, label, out)[0]
+    moved = augment(SpatialAugmentation(rotation_deg=30.0), frame, {0: label}, out)[0][0]
     assert moved["y"] < 20  # moves up
     assert extent(out)[1] < 20
 
@@ -88,20 +88,20 @@ def test_all_steps_and_channels_are_treated_alike():
     frames = np.random.default_rng(0).integers(0, 255, (3, 2, *SIZE), dtype=np.uint8)
     augmentation = SpatialAugmentation(mirror=True, rotation_deg=5.0, zoom=ZoomOut(1.1, (2, 3)))
     together = np.empty_like(frames)
-    augment(augmentation, frames, box(1, 2, 3, 4), together)
+    augment(augmentation, frames, {0: box(1, 2, 3, 4)}, together)
     for step in range(3):
         for channel in range(2):
             alone = np.empty((1, 1, *SIZE), np.uint8)
-            augment(augmentation, frames[step : step + 1, channel : channel + 1], box(1, 2, 3, 4), alone)
+            augment(augmentation, frames[step : step + 1, channel : channel + 1], {0: box(1, 2, 3, 4)}, alone)
             np.testing.assert_array_equal(alone[0, 0], together[step, channel])
 
 
 def test_nothing_to_do_copies():
     frames = np.random.default_rng(0).integers(0, 255, (3, 2, *SIZE), dtype=np.uint8)
     out = np.empty_like(frames)
-    labels = augment(SpatialAugmentation(), frames, box(1, 2, 3, 4), out)
+    labels = augment(SpatialAugmentation(), frames, {0: box(1, 2, 3, 4)}, out)
     np.testing.assert_array_equal(out, frames)
-    assert labels.tolist() == box(1, 2, 3, 4).tolist()
+    assert labels[0].tolist() == box(1, 2, 3, 4).tolist()
 
 
 def test_last_of_several_boxes_can_be_chosen():
@@ -114,18 +114,18 @@ def test_last_of_several_boxes_can_be_chosen():
 
 
 def test_zoom_follows_the_last_labelled_frame():
-    labels = np.concatenate([box(0, 0, 5, 5, t=1), box(50, 30, 5, 5, t=3)])
+    labels = {1: box(0, 0, 5, 5), 3: box(50, 30, 5, 5)}
     zoom = ZoomIn(1.5, follow_boxes=True, box=0.0, corner=(0.5, 0.5))
     frame = np.zeros((1, 1, *SIZE), np.uint8)
     kept = augment(SpatialAugmentation(zoom=zoom), frame, labels, frame.copy())
-    assert kept["t"].tolist() == [3]
+    assert {step: len(rows) for step, rows in kept.items()} == {1: 0, 3: 1}
 
 
 def test_no_box_no_zoom():
     frame = np.random.default_rng(0).integers(0, 255, (1, 1, *SIZE), dtype=np.uint8)
     out = np.empty_like(frame)
     zoom = ZoomIn(1.5, follow_boxes=True, box=0.0, corner=(0.5, 0.5))
-    augment(SpatialAugmentation(zoom=zoom), frame, np.zeros(0, LABEL_DTYPE), out)
+    augment(SpatialAugmentation(zoom=zoom), frame, {0: np.zeros(0, LABEL_DTYPE)}, out)
     np.testing.assert_array_equal(out, frame)
 
 

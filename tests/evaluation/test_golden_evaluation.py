@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leod.config.schema import EvaluationFilterConfig
-from leod.evaluation.prophesee import evaluate_detections, filter_boxes
+from leod.evaluation.prophesee import evaluate_detections, takes_part
 from leod.labels.dtypes import LABEL_DTYPE
 
 FIELDS = ("t", "x", "y", "w", "h", "class_id", "class_confidence")
@@ -43,7 +43,7 @@ def test_metrics_and_filter_of_every_case(golden_dir):
         diagonal, side = arrays[f"{name}/min_diag_side"].tolist()
         config = EvaluationFilterConfig(min_diagonal=diagonal, min_side=side)
         for boxes, kept in ((ground_truth, "gt_kept_count"), (detections, "det_kept_count")):
-            assert [filter_boxes(entry, config).sum() for entry in boxes] == arrays[f"{name}/{kept}"].tolist(), name
+            assert [takes_part(entry, config).sum() for entry in boxes] == arrays[f"{name}/{kept}"].tolist(), name
         classes = class_names(case["metrics"])
         result = evaluate_detections(ground_truth, detections, tuple(case["hw"]), classes, config)
         assert_metrics(result, case["metrics"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leod.config.schema import EvaluationFilterConfig
-from leod.evaluation.prophesee import evaluate_detections, filter_boxes
+from leod.evaluation.prophesee import evaluate_detections, takes_part
 from leod.labels.dtypes import LABEL_DTYPE
 
 SIZE = (240, 304)
@@ -185,7 +185,7 @@ def test_only_the_best_hundred_of_a_class_count():
     ],
 )
 def test_filter(candidate, kept):
-    assert filter_boxes(entry(candidate), EvaluationFilterConfig(min_diagonal=50, min_side=10)).tolist() == [kept]
+    assert takes_part(entry(candidate), EvaluationFilterConfig(min_diagonal=50, min_side=10)).tolist() == [kept]
 
 
 def test_precision_recall_curve():

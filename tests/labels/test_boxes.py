@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from label_rows import from_label_rows, from_yolox, to_detection_rows, to_label_rows
 
 from leod.labels import boxes
 from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE
@@ -52,7 +53,11 @@ def test_rows_have_the_published_size():
         (lambda b: boxes.flip_left_right(b, SIZE), (10, 20, 30, 40), (263, 20, 30, 40)),  # 304 - 1 - 10 - 30
         (lambda b: boxes.clamp(b, SIZE), (-5, 230, 10, 20), (0, 230, 5, 9)),  # over the left and bottom border
         (lambda b: boxes.scale(b, SIZE, 2), (10, 20, 30, 40), (20, 40, 60, 80)),  # enlarged
-        (lambda b: boxes.halve(b, SIZE), (250, 20, 53, 40), (125, 10, 26, 20)),  # right edge 303 -> 151.5, cut at 151
+        (
+            lambda b: boxes.scale(b, SIZE, 0.5),
+            (250, 20, 53, 40),
+            (125, 10, 26, 20),
+        ),  # right edge cut at 151
         (lambda b: boxes.rotate(b, SIZE, 90), (152, 110, 20, 10), (142, 100, 10, 20)),  # right of the centre goes above
         (lambda b: boxes.rotate(b, SIZE, 0), (10, 20, 30, 40), (10, 20, 30, 40)),  # no rotation
         (lambda b: boxes.zoom_in(b, SIZE, (50, 60), 2), (60, 70, 20, 10), (20, 20, 40, 20)),  # inside the window
@@ -88,12 +93,6 @@ def test_flipping_twice_changes_nothing(labels):
 
 
 @settings(deadline=None)
-@given(label_arrays())
-def test_reversing_twice_changes_nothing(labels):
-    np.testing.assert_array_equal(boxes.reverse(boxes.reverse(labels)), labels)
-
-
-@settings(deadline=None)
 @given(label_arrays(), st.floats(-60, 60), st.floats(1, 2), st.integers(0, 100))
 def test_results_stay_in_the_frame_and_keep_their_time(labels, degrees, factor, corner):
     height, width = SIZE
@@ -113,9 +112,9 @@ def test_results_stay_in_the_frame_and_keep_their_time(labels, degrees, factor, 
 @given(label_arrays())
 def test_conversions_round_trip(labels):
     for there, back in (
-        (boxes.to_yolox, boxes.from_yolox),
-        (boxes.to_detection_rows, boxes.from_detection_rows),
-        (boxes.to_label_rows, boxes.from_label_rows),
+        (boxes.to_yolox, from_yolox),
+        (to_detection_rows, boxes.from_detection_rows),
+        (to_label_rows, from_label_rows),
     ):
         restored = back(there(labels))
         np.testing.assert_allclose(xywh(restored), xywh(labels), atol=1e-3)
@@ -125,7 +124,7 @@ def test_conversions_round_trip(labels):
 
 def test_time_beyond_float32_is_exact():
     labels = label(10, 20, 30, 40, t=59_999_999)
-    for moved in (boxes.flip_left_right(labels, SIZE), boxes.rotate(labels, SIZE, 5), boxes.halve(labels, SIZE)):
+    for moved in (boxes.flip_left_right(labels, SIZE), boxes.rotate(labels, SIZE, 5), boxes.scale(labels, SIZE, 0.5)):
         assert moved["t"][0] == 59_999_999
 
 

@@ -15,7 +15,7 @@ from leod.events.label_times import LabelledFrames
 from leod.events.window_grid import WindowGrid
 from leod.labels.dtypes import RECORDING_BOX_DTYPE
 from leod.labels.splits import read_released_split
-from leod.labels.subsample import semi_supervised, supervised_steps, weakly_supervised, weakly_supervised_step
+from leod.labels.subsample import semi_supervised, weakly_supervised, weakly_supervised_step
 
 STUDIES = {"gen1": "gen1-weakly-supervised-small", "gen4": "one-mpx-weakly-supervised-small"}
 """The published code's name of a data set -> one of our studies of it."""
@@ -51,16 +51,6 @@ def test_semi_supervised(golden_dir):
             head, _, tail = "\n".join(map(str, expected["indices"])).partition("...")
             assert chosen[: len(head.split())] == [int(index) for index in head.split()]
             assert chosen[len(chosen) - len(tail.split()) :] == [int(index) for index in tail.split()]
-
-
-def test_supervised_steps(golden_dir):
-    for case in load(golden_dir, "subsample_label_idx.json"):
-        arguments = {
-            ours: case[theirs]
-            for ours, theirs in (("use_every", "use_every"), ("leave_out_every", "remove_every"))
-            if case[theirs] > 0
-        }
-        assert supervised_steps(case["L"], **arguments).tolist() == case["idx"], case
 
 
 def possible_first_indices(study):

@@ -218,10 +218,9 @@ def test_frame_pixels(tmp_path):
         sequence.to_frame_pixels(tmp_path, SENSOR, downsample_by_2=False)
 
 
-def test_joining_frames():
-    joined = SequenceLabels.from_frames([labels(2), labels(0), labels(1)])
-    assert joined.first_label_index.tolist() == [0, 2, 2]
-    assert len(joined.labels) == 3
+def test_boxes_of_a_frame():
+    joined = SequenceLabels(labels(3), np.array([0, 2, 2]))
+    assert [len(joined.frame(k)) for k in range(3)] == [2, 0, 1]
     with pytest.raises(IndexError):
         joined.frame(3)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leod.errors import ConfigError
-from leod.labels.subsample import semi_supervised, supervised_steps, weakly_supervised
+from leod.labels.subsample import semi_supervised, weakly_supervised
 
 EVERY_FIFTH_FRAME = np.arange(2, 1200, 5)  # 240 labelled frames; the fifth (22) is the first with 21 frames of history
 
@@ -90,24 +90,8 @@ def test_every_offset_keeps_the_same_number_of_sequences(count, ratio, data):
         (lambda: weakly_supervised(EVERY_FIFTH_FRAME, 0.1, 10, 21), r"offsets 0\.\.9 give"),  # repeats offset 0
         (lambda: semi_supervised(30, 0.01, 0), "keeps none of 30 sequences.*at least 0.0333"),  # too few sequences
         (lambda: semi_supervised(30, 0.1, 10), r"offsets 0\.\.9 give"),  # repeats offset 0
-        (lambda: supervised_steps(5), "either use_every"),  # neither
-        (lambda: supervised_steps(5, 1, 1), "either use_every"),  # both
-        (lambda: supervised_steps(5, use_every=0), "at least 1"),  # no distance
     ],
 )
 def test_impossible_choices(choose, message):
     with pytest.raises(ConfigError, match=message):
         choose()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ({"use_every": 1}, [0, 1, 2, 3, 4]),  # all
-        ({"use_every": 2}, [1, 3, 4]),  # every second, and the last
-        ({"leave_out_every": 2}, [1, 3, 4]),  # all but every second, and the last
-        ({"leave_out_every": 3}, [1, 2, 4]),  # all but every third
-    ],
-)
-def test_supervised_steps(arguments, expected):
-    assert supervised_steps(5, **arguments).tolist() == expected

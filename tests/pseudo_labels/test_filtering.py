@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leod.config.schema import BoxFilterConfig, ScoreThreshold
-from leod.pseudo_labels.filtering import ScoreThresholds, filter_boxes, select_pseudo_labels
+from leod.pseudo_labels.filtering import ScoreThresholds, plausible_boxes, select_pseudo_labels
 
 SIZE = (100, 200)
 BOX_FILTER = BoxFilterConfig(min_side=5.0, max_width_fraction=0.9)
@@ -53,14 +53,14 @@ def test_class_without_a_threshold_gets_no_pseudo_labels():
     ],
 )
 def test_boxes_are_cut_at_the_border_and_judged_by_what_remains(corners, cut, is_kept):
-    found, keep = filter_boxes(np.array([corners], np.float32), SIZE, BOX_FILTER)
+    found, keep = plausible_boxes(np.array([corners], np.float32), SIZE, BOX_FILTER)
     np.testing.assert_allclose(found[0], cut, rtol=1e-6)
     assert keep[0] == is_kept
 
 
 def test_least_diagonal():
     boxes = np.array([(0, 0, 30, 40), (0, 0, 30, 39)], np.float32)
-    np.testing.assert_array_equal(filter_boxes(boxes, SIZE, BoxFilterConfig(min_diagonal=50.0))[1], [True, False])
+    np.testing.assert_array_equal(plausible_boxes(boxes, SIZE, BoxFilterConfig(min_diagonal=50.0))[1], [True, False])
 
 
 def test_no_detections():

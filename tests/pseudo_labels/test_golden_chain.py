@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from label_rows import from_label_rows
 
 from leod.config.schema import SensorSize, SequenceConfig, TrackFilterConfig
 from leod.config.stages import TrackFilterSettings
 from leod.inference.merge import ViewCollector
 from leod.inference.views import View
-from leod.labels.boxes import from_label_rows
 from leod.labels.files import read_labelled_frames, read_labels, representations_dir
 from leod.pseudo_labels.writer import write_pseudo_labelled
 from leod.stages.track_filter import track_sequence

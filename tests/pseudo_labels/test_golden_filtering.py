@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leod.config.schema import BoxFilterConfig
-from leod.pseudo_labels.filtering import ScoreThresholds, filter_boxes, select_pseudo_labels
+from leod.pseudo_labels.filtering import ScoreThresholds, plausible_boxes, select_pseudo_labels
 
 BOX_FILTER = BoxFilterConfig(min_side=5.0, max_width_fraction=0.9)
 CLASSES = {"gen1": 2, "gen4": 3}
@@ -36,6 +36,6 @@ def test_pseudo_labels_equal_the_published_code(golden):
 
 def test_box_filter_equals_the_published_code(golden):
     for case in golden["case_names"]:
-        corners, keep = filter_boxes(golden[f"{case}/pred"][:, :4], tuple(golden[f"{case}/hw"]), BOX_FILTER)
+        corners, keep = plausible_boxes(golden[f"{case}/pred"][:, :4], tuple(golden[f"{case}/hw"]), BOX_FILTER)
         np.testing.assert_allclose(corners, golden[f"{case}/filter_boxes"], rtol=0, atol=1e-3, err_msg=str(case))
         np.testing.assert_array_equal(keep, golden[f"{case}/filter_keep"], err_msg=str(case))

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from label_rows import from_label_rows
 
-from leod.labels.boxes import from_label_rows
+from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.quality import QualityTally, scores_and_ious
 
 CLASSES = {2: ("car", "ped"), 3: ("ped", "cyc", "car")}
@@ -24,7 +25,7 @@ def load_case(arrays, case):
     for kind in ("gt", "pred"):
         boxes = from_label_rows(arrays[f"{case}/{kind}"])
         frames = np.repeat(np.arange(len(mask)), arrays[f"{case}/{kind}_count"])
-        found += [boxes[mask[frames]], frames[mask[frames]]]
+        found.append(FrameBoxes(boxes, frames).select(mask[frames]))
     return found
 
 
@@ -53,12 +54,11 @@ def test_splitting_into_sequences_does_not_change_the_average(golden):
     arrays, expected = golden
     for case in expected:
         classes = CLASSES[expected[case]["num_cls"]]
-        truth, truth_frames, pseudo, pseudo_frames = load_case(arrays, case)
+        truth, pseudo = load_case(arrays, case)
         whole, parts = QualityTally(classes), QualityTally(classes)
-        whole.add(truth, truth_frames, pseudo, pseudo_frames)
+        whole.add(truth, pseudo)
         for first_part in (True, False):
-            a, b = ((frames < 7) == first_part for frames in (truth_frames, pseudo_frames))
-            parts.add(truth[a], truth_frames[a], pseudo[b], pseudo_frames[b])
+            parts.add(*(boxes.select((boxes.frame_indices < 7) == first_part) for boxes in (truth, pseudo)))
         for name, values in whole.summary().items():
             assert parts.summary()[name] == pytest.approx(values)
 

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from label_rows import from_label_rows
 
 from leod.config.schema import TrackFilterConfig
-from leod.labels.boxes import from_label_rows
+from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.tracking import CONFIDENCE_DECAY, MIN_CONFIDENCE, filter_tracks
 
 MODES = [
@@ -21,7 +22,7 @@ def load_sequence(golden, name):
     prefix = f"{name}/" if name else ""
     boxes = from_label_rows(golden[prefix + "in_labels"])
     frames = np.repeat(golden[prefix + "in_frame_idx"], golden[prefix + "in_count"]).astype(np.int64)
-    return boxes, frames, tuple(int(size) for size in golden[prefix + "img_hw"])
+    return FrameBoxes(boxes, frames), tuple(int(size) for size in golden[prefix + "img_hw"])
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +46,11 @@ def test_ignored_and_inpainted_boxes_equal_the_published_code(golden, rules, mod
         if inpaint:
             expected = from_label_rows(golden[f"{name}/{mode}/inpaint_box"])
             frames = golden[f"{name}/{mode}/inpaint_frame_idx"]
-            np.testing.assert_array_equal(result.inpainted_frame_indices, frames, err_msg=name)
-            np.testing.assert_array_equal(result.inpainted["class_id"], expected["class_id"], err_msg=name)
+            np.testing.assert_array_equal(result.inpainted.frame_indices, frames, err_msg=name)
+            np.testing.assert_array_equal(result.inpainted.boxes["class_id"], expected["class_id"], err_msg=name)
             for field in ("t", "x", "y", "w", "h", "class_confidence", "objectness"):
                 np.testing.assert_allclose(
-                    result.inpainted[field], expected[field], rtol=0, atol=2e-3, err_msg=f"{name} {field}"
+                    result.inpainted.boxes[field], expected[field], rtol=0, atol=2e-3, err_msg=f"{name} {field}"
                 )
         else:
             assert len(result.inpainted) == 0
@@ -57,9 +58,9 @@ def test_ignored_and_inpainted_boxes_equal_the_published_code(golden, rules, mod
 
 def test_full_result_equals_the_published_code(golden, rules):
     for name in golden["names"]:
-        boxes, frames, frame_size = load_sequence(golden, name)
-        result = filter_tracks(boxes, frames, frame_size, TrackFilterConfig(**rules))
-        check_output(boxes, frames, result, golden, f"{name}/both_inpaint/")
+        given, frame_size = load_sequence(golden, name)
+        result = filter_tracks(given, frame_size, TrackFilterConfig(**rules))
+        check_output(given, result, golden, f"{name}/both_inpaint/")
 
 
 def test_tracks_equal_the_published_code(golden, rules):
@@ -77,14 +78,14 @@ def test_tracks_equal_the_published_code(golden, rules):
 
 def test_long_sequence_equals_the_published_code(golden_dir):
     golden = np.load(golden_dir / "speed_track_input.npz", allow_pickle=False)
-    boxes, frames, frame_size = load_sequence(golden, "")
-    result = filter_tracks(boxes, frames, frame_size, TrackFilterConfig())
-    check_output(boxes, frames, result, golden, "")
+    given, frame_size = load_sequence(golden, "")
+    result = filter_tracks(given, frame_size, TrackFilterConfig())
+    check_output(given, result, golden, "")
 
 
-def check_output(boxes, frames, result, golden, prefix):
-    all_boxes, all_frames = result.apply(boxes, frames)
-    frame_indices, counts = np.unique(all_frames, return_counts=True)
-    np.testing.assert_array_equal(all_boxes["class_id"], golden[prefix + "out_class_id"])
+def check_output(given, result, golden, prefix):
+    found = result.apply(given)
+    frame_indices, counts = np.unique(found.frame_indices, return_counts=True)
+    np.testing.assert_array_equal(found.boxes["class_id"], golden[prefix + "out_class_id"])
     np.testing.assert_array_equal(frame_indices, golden[prefix + "out_frame_idx"])
     np.testing.assert_array_equal(counts, golden[prefix + "out_count"])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from leod.labels.dtypes import LABEL_DTYPE
-from leod.pseudo_labels.quality import QualityTally, ScoreRelation, overlaps, undecided
+from leod.labels.frame_boxes import FrameBoxes
+from leod.pseudo_labels.quality import QualityTally, ScoreRelation, decided, overlaps
 
 CLASSES = ("car", "pedestrian")
 
@@ -16,7 +17,7 @@ def boxes(*rows):
         found[name] = [row[column] for row in rows]
     found["class_confidence"] = [row[6] if len(row) > 6 else 1.0 for row in rows]
     found["objectness"] = 0.5
-    return found, np.array([row[0] for row in rows], np.int64)
+    return FrameBoxes(found, np.array([row[0] for row in rows], np.int64))
 
 
 TRUTH = boxes((0, 0, 0, 10, 10, 0), (0, 50, 50, 10, 10, 0), (3, 0, 0, 10, 10, 0), (3, 20, 20, 10, 10, 1))
@@ -29,7 +30,7 @@ PSEUDO = boxes(
 
 
 def test_best_overlaps():
-    best = overlaps(*TRUTH, *PSEUDO)
+    best = overlaps(TRUTH, PSEUDO)
     np.testing.assert_allclose(best.ground_truth, [1, 0, 0, 0])
     np.testing.assert_allclose(best.pseudo, [1, 0.5, 0, 0])
     np.testing.assert_allclose(best.pseudo_any_class, [1, 0.5, 0, 1])
@@ -37,7 +38,7 @@ def test_best_overlaps():
 
 def test_precision_and_recall_per_class():
     tally = QualityTally(CLASSES)
-    tally.add(*TRUTH, *PSEUDO)
+    tally.add(TRUTH, PSEUDO)
     car, pedestrian, everything = (tally.summary()[name] for name in (*CLASSES, "all"))
     assert car["frames"] == 2
     assert car["recall_50"] == pytest.approx((1 / 2 + 0) / 2)
@@ -61,7 +62,7 @@ def test_nothing_to_divide_by():
 
 def test_score_bins():
     relation = ScoreRelation(CLASSES)
-    relation.add(*TRUTH, *PSEUDO)
+    relation.add(TRUTH, PSEUDO)
     car = relation.summary()["car"]["class_confidence"]
     assert car["count"] == [0, 0, 1] + [0] * 7 + [1] + [0] * 7 + [1, 0]
     assert car["mean_iou"][2] == pytest.approx(0.5)
@@ -74,7 +75,7 @@ def test_score_bins():
 
 def test_a_score_of_one_is_in_the_last_bin():
     relation = ScoreRelation(CLASSES)
-    relation.add(*boxes((0, 0, 0, 10, 10, 0)), *boxes((0, 0, 0, 10, 10, 0, 1.0)))
+    relation.add(boxes((0, 0, 0, 10, 10, 0)), boxes((0, 0, 0, 10, 10, 0, 1.0)))
     assert relation.summary()["car"]["class_confidence"]["count"][-1] == 1
 
 
@@ -87,4 +88,5 @@ def test_boxes_in_ignored_regions_are_neither_right_nor_wrong():
         (0, 16, 0, 10, 10, 1),  # less than half
         (2, 5, 5, 6, 6, 0),  # another frame
     )
-    assert undecided(*truth, *found).tolist() == [True, False, True, False, False]
+    assert decided(truth, found).boxes["x"].tolist() == [5, 16, 5]
+    assert decided(truth, found).frame_indices.tolist() == [0, 0, 2]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from leod.errors import DataError
 from leod.files import write_json
 from leod.labels.dtypes import LABEL_DTYPE
+from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.thresholds import (
     NO_PSEUDO_LABELS,
     Matches,
@@ -125,7 +126,8 @@ def test_matching_looks_at_frame_class_and_overlap():
         (10, 10, 10, 10, 1, 0.6, 0.9),  # right, in frame 5
         (50, 10, 10, 10, 0, 0.9, 0.9),  # where frame 9 has ground truth, but in frame 7
     )
-    result = match(truth, np.array([5, 5, 9]), found, np.array([5, 5, 5, 5, 7]), ("car", "pedestrian"), 0.5)
+    ground_truth, candidates = FrameBoxes(truth, np.array([5, 5, 9])), FrameBoxes(found, np.array([5, 5, 5, 5, 7]))
+    result = match(ground_truth, candidates, ("car", "pedestrian"), 0.5)
     assert result["car"].is_right.tolist() == [True, True, False, False]
     assert result["car"].scores == pytest.approx([0.8, 0.4, 0.9, 0.9])
     assert result["car"].found_at == pytest.approx([0.8, 0.0])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from leod.config.schema import TrackFilterConfig
 from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
+from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.tracking import filter_tracks
 
 SIZE = (240, 304)
@@ -44,63 +45,65 @@ LONG = standing(range(30), x=10, y=10)
 )
 def test_length_of_a_track_decides(frames, is_ignored):
     boxes, frame_indices = sequence(*LONG, *standing(frames))
-    result = filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig())
+    result = filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, TrackFilterConfig())
     np.testing.assert_array_equal(result.ignored, (boxes["x"] == 100) & is_ignored)
 
 
 def test_forward_alone_ignores_what_ends_early():
     boxes, frame_indices = sequence(*LONG, *standing(range(0, 3)))
-    assert filter_tracks(boxes, frame_indices, SIZE, FORWARD).ignored.sum() == 3
+    assert filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, FORWARD).ignored.sum() == 3
 
 
 def test_gap_is_filled_by_extrapolation_from_before_it():
     moving = [(frame, 50 + 2 * frame, 100, 40, 30) for frame in [*range(8), 11, 12]]
     boxes, frame_indices = sequence(*moving)
-    result = filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig())
+    result = filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, TrackFilterConfig())
     assert not result.ignored.any()
-    np.testing.assert_array_equal(result.inpainted_frame_indices, [8, 9, 10])
-    np.testing.assert_array_equal(result.inpainted["x"], [66, 68, 70])
-    np.testing.assert_array_equal(result.inpainted["y"], 100)
-    np.testing.assert_array_equal(result.inpainted["w"], 40)
-    np.testing.assert_array_equal(result.inpainted["class_id"], IGNORED_CLASS_ID)
+    np.testing.assert_array_equal(result.inpainted.frame_indices, [8, 9, 10])
+    np.testing.assert_array_equal(result.inpainted.boxes["x"], [66, 68, 70])
+    np.testing.assert_array_equal(result.inpainted.boxes["y"], 100)
+    np.testing.assert_array_equal(result.inpainted.boxes["w"], 40)
+    np.testing.assert_array_equal(result.inpainted.boxes["class_id"], IGNORED_CLASS_ID)
     np.testing.assert_array_equal(result.inpainted_class_ids, 0)
     for name in ("t", "objectness", "class_confidence"):
-        assert (result.inpainted[name] == 0).all()
+        assert (result.inpainted.boxes[name] == 0).all()
 
 
 def test_nothing_is_inpainted_behind_the_last_detection_or_in_short_tracks():
     boxes, frame_indices = sequence(*LONG, *standing(range(12)), *standing([2, 5], x=200))
-    result = filter_tracks(boxes, frame_indices, SIZE, FORWARD)
+    result = filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, FORWARD)
     assert len(result.inpainted) == 0
 
 
 def test_nothing_is_inpainted_in_frames_with_ground_truth():
     elsewhere = (9, 250, 200, 20, 20, 0, 500_000)
     boxes, frame_indices = sequence(*standing([*range(8), 11, 12]), elsewhere)
-    result = filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig())
-    np.testing.assert_array_equal(result.inpainted_frame_indices, [8, 10])
+    result = filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, TrackFilterConfig())
+    np.testing.assert_array_equal(result.inpainted.frame_indices, [8, 10])
 
 
 def test_ground_truth_saves_its_track():
     boxes, frame_indices = sequence(*LONG, *standing([10, 11]), *standing([12], t=650_000))
-    assert not filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig()).ignored.any()
+    assert not filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, TrackFilterConfig()).ignored.any()
 
 
 def test_class_change_starts_another_track():
     boxes, frame_indices = sequence(*LONG, *standing(range(8, 12)), *standing(range(12, 16), class_id=1))
-    result = filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig())
+    result = filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, TrackFilterConfig())
     assert result.ignored.sum() == 8
 
 
 def test_box_as_large_as_the_frame_may_be_tracked():
     rows = [(frame, 0, 0, 303, 239) for frame in range(4)] + [(frame, 4, 4, 295, 230) for frame in range(4, 9)]
     boxes, frame_indices = sequence(*rows)
-    assert not filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig()).ignored.any()
+    assert not filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, TrackFilterConfig()).ignored.any()
 
 
 def test_result_lists_inputs_before_inpainted_boxes():
     boxes, frame_indices = sequence(*standing([*range(8), 10, 11]), *standing(range(12), x=200))
-    all_boxes, frames = filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig()).apply(boxes, frame_indices)
+    given = FrameBoxes(boxes, frame_indices)
+    result = filter_tracks(given, SIZE, TrackFilterConfig()).apply(given)
+    all_boxes, frames = result.boxes, result.frame_indices
     at_gap = all_boxes[frames == 9]
     np.testing.assert_array_equal(at_gap["x"], [200, 100])
     np.testing.assert_array_equal(at_gap["class_id"], [0, IGNORED_CLASS_ID])
@@ -108,13 +111,13 @@ def test_result_lists_inputs_before_inpainted_boxes():
 
 
 def test_nothing_in_nothing_out():
-    result = filter_tracks(np.zeros(0, LABEL_DTYPE), np.zeros(0, np.int64), SIZE, TrackFilterConfig())
+    result = filter_tracks(FrameBoxes.joined([]), SIZE, TrackFilterConfig())
     assert len(result.ignored) == len(result.inpainted) == 0
 
 
 def test_switched_off_keeps_everything():
     boxes, frame_indices = sequence(*LONG, *standing([10, 14]))
-    result = filter_tracks(boxes, frame_indices, SIZE, TrackFilterConfig(enabled=False))
+    result = filter_tracks(FrameBoxes(boxes, frame_indices), SIZE, TrackFilterConfig(enabled=False))
     assert not result.ignored.any()
     assert len(result.inpainted) == 0
 
@@ -122,7 +125,7 @@ def test_switched_off_keeps_everything():
 @pytest.mark.parametrize("frames", [[1, 0], [-1, 0], [0]])
 def test_wrong_frames_are_refused(frames):
     with pytest.raises(ValueError, match="frame indices"):
-        filter_tracks(np.zeros(2, LABEL_DTYPE), np.array(frames), SIZE, TrackFilterConfig())
+        filter_tracks(FrameBoxes(np.zeros(2, LABEL_DTYPE), np.array(frames)), SIZE, TrackFilterConfig())
 
 
 @st.composite
@@ -158,11 +161,14 @@ def test_mirrored_sequence_gives_the_mirrored_result(case, config):
     boxes, frames = case
     mirrored = boxes.copy()
     mirrored["x"] = SIZE[1] - 1 - boxes["x"] - boxes["w"]
-    result, other = filter_tracks(boxes, frames, SIZE, config), filter_tracks(mirrored, frames, SIZE, config)
+    result, other = (
+        filter_tracks(FrameBoxes(boxes, frames), SIZE, config),
+        filter_tracks(FrameBoxes(mirrored, frames), SIZE, config),
+    )
     np.testing.assert_array_equal(other.ignored, result.ignored)
-    np.testing.assert_array_equal(other.inpainted_frame_indices, result.inpainted_frame_indices)
-    x = SIZE[1] - 1 - other.inpainted["x"] - other.inpainted["w"]
-    np.testing.assert_allclose(x, result.inpainted["x"], atol=1e-3)
+    np.testing.assert_array_equal(other.inpainted.frame_indices, result.inpainted.frame_indices)
+    x = SIZE[1] - 1 - other.inpainted.boxes["x"] - other.inpainted.boxes["w"]
+    np.testing.assert_allclose(x, result.inpainted.boxes["x"], atol=1e-3)
 
 
 @given(sequences(), CONFIGURATIONS, st.permutations([0, 1, 2]))
@@ -171,9 +177,12 @@ def test_names_of_classes_do_not_matter(case, config, permutation):
     boxes, frames = case
     renamed = boxes.copy()
     renamed["class_id"] = np.array(permutation)[boxes["class_id"]]
-    result, other = filter_tracks(boxes, frames, SIZE, config), filter_tracks(renamed, frames, SIZE, config)
+    result, other = (
+        filter_tracks(FrameBoxes(boxes, frames), SIZE, config),
+        filter_tracks(FrameBoxes(renamed, frames), SIZE, config),
+    )
     np.testing.assert_array_equal(other.ignored, result.ignored)
-    np.testing.assert_array_equal(other.inpainted, result.inpainted)
+    np.testing.assert_array_equal(other.inpainted.boxes, result.inpainted.boxes)
 
 
 @given(sequences(), st.integers(1, 10))
@@ -181,9 +190,9 @@ def test_names_of_classes_do_not_matter(case, config, permutation):
 def test_reversed_sequence_ignores_the_same_boxes_in_both_directions(case, length):
     boxes, frames = case
     config = TrackFilterConfig(min_track_length=length)
-    result = filter_tracks(boxes, frames, SIZE, config)
+    result = filter_tracks(FrameBoxes(boxes, frames), SIZE, config)
     last = frames[-1] if len(frames) else 0
-    other = filter_tracks(boxes[::-1], last - frames[::-1], SIZE, config)
+    other = filter_tracks(FrameBoxes(boxes[::-1], last - frames[::-1]), SIZE, config)
     np.testing.assert_array_equal(other.ignored[::-1], result.ignored)
 
 
@@ -191,22 +200,28 @@ def test_reversed_sequence_ignores_the_same_boxes_in_both_directions(case, lengt
 @settings(max_examples=30, deadline=None)
 def test_empty_frames_before_the_first_box_do_not_matter(case, config, delay):
     boxes, frames = case
-    result, other = filter_tracks(boxes, frames, SIZE, config), filter_tracks(boxes, frames + delay, SIZE, config)
+    result, other = (
+        filter_tracks(FrameBoxes(boxes, frames), SIZE, config),
+        filter_tracks(FrameBoxes(boxes, frames + delay), SIZE, config),
+    )
     np.testing.assert_array_equal(other.ignored, result.ignored)
-    np.testing.assert_array_equal(other.inpainted_frame_indices, result.inpainted_frame_indices + delay)
+    np.testing.assert_array_equal(other.inpainted.frame_indices, result.inpainted.frame_indices + delay)
 
 
 @given(sequences(), CONFIGURATIONS)
 @settings(max_examples=40, deadline=None)
 def test_verdicts_are_consistent(case, config):
     boxes, frames = case
-    result = filter_tracks(boxes, frames, SIZE, config)
+    result = filter_tracks(FrameBoxes(boxes, frames), SIZE, config)
     assert not result.ignored[boxes["t"] > 0].any()
-    assert not np.isin(result.inpainted_frame_indices, frames[boxes["t"] > 0]).any()
-    right, bottom = result.inpainted["x"] + result.inpainted["w"], result.inpainted["y"] + result.inpainted["h"]
-    assert (result.inpainted["x"] >= 0).all()
-    assert (result.inpainted["y"] >= 0).all()
+    assert not np.isin(result.inpainted.frame_indices, frames[boxes["t"] > 0]).any()
+    right, bottom = (
+        result.inpainted.boxes["x"] + result.inpainted.boxes["w"],
+        result.inpainted.boxes["y"] + result.inpainted.boxes["h"],
+    )
+    assert (result.inpainted.boxes["x"] >= 0).all()
+    assert (result.inpainted.boxes["y"] >= 0).all()
     assert (right <= SIZE[1] - 1).all()
     assert (bottom <= SIZE[0] - 1).all()
-    stricter = filter_tracks(boxes, frames, SIZE, config.model_copy(update={"min_track_length": 11}))
+    stricter = filter_tracks(FrameBoxes(boxes, frames), SIZE, config.model_copy(update={"min_track_length": 11}))
     assert (stricter.ignored >= result.ignored).all()

@@ -303,7 +303,7 @@ def test_interrupted_while_the_results_are_written(dataset, undisturbed, tmp_pat
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr("leod.training.run.save_detector", crash)
+        patch.setattr("leod.training.results.save_detector", crash)
         with pytest.raises(Crash):
             pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
     pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)

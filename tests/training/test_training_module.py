@@ -9,8 +9,8 @@ from leod.config.schema import ModelConfig, SequenceConfig, TrainingConfig
 from leod.data.batch import Batch
 from leod.models.detector import build_detector
 from leod.models.loss import DetectionLoss
-from leod.training.distributed import Processes
 from leod.training.module import CURVE_NAMES, DetectionTraining
+from leod.training.processes import Processes
 
 SEQUENCE = SequenceConfig(sensor={"height": 32, "width": 64}, classes=("car", "pedestrian"), representation={"bins": 2})
 MODEL = ModelConfig(name="tiny", embed_dim=8, dim_head=8, stage_multipliers=(1, 1, 2, 2))
