@@ -22,7 +22,7 @@ import filelock
 
 from leod.errors import ConfigError, DataError, LockedError, ResourceError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".incomplete-"
 
@@ -193,7 +193,7 @@ def locked(folder: Path, timeout: float | None = None) -> Iterator[None]:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
                 if timeout:
-                    _LOG.warning("another process is writing to %s; waiting up to %g s for its end", folder, timeout)
+                    logger.warning("another process is writing to %s; waiting up to %g s for its end", folder, timeout)
                 lock.acquire(timeout=timeout, poll_interval=0.2)
     except filelock.Timeout:
         raise LockedError(

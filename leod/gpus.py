@@ -15,7 +15,7 @@ from pathlib import Path
 
 import filelock
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _VARIABLE = "CUDA_VISIBLE_DEVICES"
 _DEVICE_FILES = Path("/dev")
@@ -65,12 +65,12 @@ def claim_gpus(count: int) -> list[str]:
             _claims[name] = lock
             if len(_claims) == count:
                 os.environ[_VARIABLE] = ",".join(_claims)
-                _LOG.info("using GPU %s of %s", os.environ[_VARIABLE], ",".join(visible))
+                logger.info("using GPU %s of %s", os.environ[_VARIABLE], ",".join(visible))
                 return list(_claims)
         # Holding some while waiting for more could make two jobs wait for each other.
         release_gpus()
         if not waiting:
-            _LOG.warning("all %d visible GPUs are taken by other jobs; waiting (locks in %s)", len(visible), folder)
+            logger.warning("all %d visible GPUs are taken by other jobs; waiting (locks in %s)", len(visible), folder)
             waiting = True
         time.sleep(_POLL_S)
 

@@ -30,7 +30,7 @@ from leod.errors import DataError
 from leod.files import atomic_directory, atomic_file, disk_errors, file_digest, read_json, write_json
 from leod.provenance import versions
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _INDEX = "index.json"
 
@@ -117,7 +117,7 @@ class FinishedResults:
                 if file_digest(self.folder / name).hex() != digest:
                     raise DataError(self.folder / name, "was altered")
         except (DataError, OSError, KeyError, TypeError) as reason:
-            _LOG.warning("the finished results in %s are damaged (%s) and made again", self.folder, reason)
+            logger.warning("the finished results in %s are damaged (%s) and made again", self.folder, reason)
             with disk_errors(self.folder):
                 shutil.rmtree(self.folder)
             return False
@@ -125,7 +125,7 @@ class FinishedResults:
             with atomic_file(output / name) as temporary:
                 _link(self.folder / name, temporary)
                 os.utime(temporary)
-        _LOG.info(
+        logger.info(
             "this was finished before, with the same inputs, settings and program: the results are put back. To have "
             "them made again, delete %s",
             self.folder,

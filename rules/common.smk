@@ -5,7 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from leod.config.stages import (
+from leod.config.settings import (
     ChooseThresholdsSettings,
     EvaluateSettings,
     GenerateSettings,

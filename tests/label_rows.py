@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from leod.labels.dtypes import LABEL_DTYPE
+from leod.boxes.dtypes import LABEL_DTYPE
 
 LABEL_ROW_FIELDS = ("t", "x", "y", "w", "h", "class_id", "class_confidence", "objectness")
 """Columns of a plain label row."""

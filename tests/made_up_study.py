@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from leod.config.load import load_study
-from leod.config.stages import ReportSettings
+from leod.config.settings import ReportSettings
 from leod.evaluation.coco import METRICS
-from leod.evaluation.summary import add_gains
+from leod.report.results import Picture, Run, SampleFrame, StageTime, StudyResults
+from leod.report.summary import add_gains
 from leod.study.plan import Cell
-from leod.visualization.results import Picture, Run, SampleFrame, StageTime, StudyResults
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CLASSES = ("car", "pedestrian")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
+from leod.boxes.dtypes import LABEL_DTYPE, RECORDING_BOX_DTYPE
+from leod.boxes.kept_labels import KeptLabels
 from leod.config.schema import (
     BoxFilterConfig,
     DetectionConfig,
@@ -14,11 +16,9 @@ from leod.config.schema import (
     TrackFilterConfig,
     ViewsConfig,
 )
-from leod.config.stages import GenerateSettings, TrackFilterSettings
-from leod.labels.dtypes import LABEL_DTYPE, RECORDING_BOX_DTYPE
-from leod.labels.files import representations_dir, write_labelled_frames, write_labels, write_timestamps
-from leod.labels.splits import KeptLabels
+from leod.config.settings import GenerateSettings, TrackFilterSettings
 from leod.pseudo_labels.predictions import SequencePredictions, write_predictions
+from leod.sequences.layout import representations_dir, write_labelled_frames, write_labels, write_timestamps
 
 HEIGHT, WIDTH = 64, 96
 REPRESENTATION = "stacked_histogram_dt=50_nbins=10"

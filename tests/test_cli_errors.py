@@ -12,7 +12,7 @@ import pytest
 from tiny_sequences import MODEL
 from working_folder import TRAINING, run, write_boxes, write_study, write_working_folder
 
-from leod.labels.files import label_file, representations_dir
+from leod.sequences.layout import label_file, representations_dir
 
 STUDY_FILE = "--study study.yaml"
 PREPROCESS = f"preprocess --recordings recordings --output out --split train --manifest out/train.json {STUDY_FILE}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from working_folder import TRAINING, run, write_study, write_working_folder
 
-from leod.labels.splits import KeptLabels
+from leod.boxes.kept_labels import KeptLabels
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "models"))
 
 from published_files import published_tensors, write_lightning
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
+from leod.boxes.kept_labels import KeptLabels
 from leod.cli import main
 from leod.config.load import load_study
-from leod.data.sequence import open_split
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
-from leod.labels.files import label_file, read_labels
-from leod.labels.splits import KeptLabels
 from leod.models.checkpoint import load_detector
+from leod.sequences.layout import label_file, read_labels
+from leod.sequences.sequence import open_split
 from leod.stages.track_filter import track_filter
 
 STUDY = {

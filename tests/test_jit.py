@@ -15,7 +15,7 @@ import importlib, sys
 import numpy as np
 modules = [importlib.import_module(name) for name in sys.argv[1:]]
 assert all(module.__file__.startswith(sys.path[0]) for module in modules)
-from leod.labels.dtypes import LABEL_DTYPE
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.pseudo_labels.quality import overlaps
 boxes = np.ones(1, LABEL_DTYPE)
 assert overlaps(boxes, np.zeros(1, int), boxes, np.zeros(1, int)).pseudo.tolist() == [1.0]
@@ -30,7 +30,7 @@ def test_loops_are_compiled_where_no_folder_is_writable(tmp_path):
         (folder / "__pycache__").touch()
     compiling = [source for source in sources if "numba" in (text := source.read_text()) or "leod.jit" in text]
     modules = [".".join(source.relative_to(tmp_path).with_suffix("").parts) for source in compiling]
-    assert {"leod.pseudo_labels.tracking", "leod.events.simulation.sensor"} < set(modules)
+    assert {"leod.pseudo_labels.tracking", "leod.simulation.sensor"} < set(modules)
     nowhere = str(tmp_path / "leod" / "__pycache__")
     environment = os.environ | {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "PYTHONPATH": str(tmp_path)}
     environment.pop("NUMBA_CACHE_DIR", None)

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import torch
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.config.schema import ModelConfig, SensorSize, SequenceConfig
-from leod.events.representations import representation_file_name, representation_name
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
-from leod.labels.files import representations_dir, write_labelled_frames, write_labels, write_timestamps
 from leod.models.detector import build_detector
+from leod.sequences.layout import representations_dir, write_labelled_frames, write_labels, write_timestamps
+from leod.sequences.representations import representation_file_name, representation_name
 
 HEIGHT, WIDTH = 24, 48
 CONFIG = SequenceConfig(sensor=SensorSize(height=HEIGHT, width=WIDTH), classes=("car", "pedestrian"))

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from tiny_sequences import CONFIG, HEIGHT, MODEL, WIDTH, random_detector, random_frames, write_tiny_sequence
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
+from leod.boxes.kept_labels import KeptLabels
 from leod.cli import main
-from leod.events.chunk import EventChunk
-from leod.events.dat import write_dat
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
-from leod.labels.splits import KeptLabels
 from leod.models.checkpoint import save_detector
+from leod.recordings.chunk import EventChunk
+from leod.recordings.dat import write_dat
 
 TRAINING = {
     "steps": 2,

@@ -17,22 +17,10 @@ from typer.core import TyperGroup
 from leod import __version__
 from leod.cli.docstrings import summary
 from leod.errors import LeodError
+from leod.study.jobs import STAGES
 
 COMMANDS = {
-    "Stages of a study": {
-        "simulate": "leod.stages.simulate:simulate",
-        "preprocess": "leod.stages.preprocess:preprocess",
-        "subsample-labels": "leod.stages.subsample_labels:subsample_labels",
-        "pretrain": "leod.stages.train:pretrain",
-        "choose-thresholds": "leod.stages.choose_thresholds:choose_thresholds",
-        "generate-pseudo-labels": "leod.stages.generate:generate_pseudo_labels",
-        "track-filter": "leod.stages.track_filter:track_filter",
-        "validate-quality": "leod.stages.quality:validate_quality",
-        "self-train": "leod.stages.train:self_train",
-        "evaluate": "leod.stages.evaluate:evaluate",
-        "summarise": "leod.stages.summarise:summarise",
-        "report": "leod.stages.report:report",
-    },
+    "Stages of a study": {stage.replace("_", "-"): f"leod.stages.{stage}:{stage}" for stage in STAGES},
     "Tools": {
         "check-dataset": "leod.stages.check_dataset:check_dataset",
         "import-split": "leod.stages.import_split:import_split",

@@ -47,7 +47,7 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
 class RecordingTimesConfig(Settings):
-    """The clock of recordings and the part of them that is read (see `leod.events.recording`)."""
+    """The clock of recordings and the part of them that is read (see `leod.recordings.recording`)."""
 
     unit: TimeUnit | None = Field(
         default=None,
@@ -69,7 +69,7 @@ class RecordingTimesConfig(Settings):
 
 
 class SimulationConfig(Settings):
-    """The simulated driving data set (see `leod.events.simulator`)."""
+    """The simulated driving data set (see `leod.simulation.simulator`)."""
 
     recordings: dict[Literal["train", "val", "test"], PositiveInt] = Field(
         default={"train": 30, "val": 8, "test": 12}, description="number of recordings in each split"
@@ -110,7 +110,7 @@ class SimulationConfig(Settings):
 
 
 class RepresentationConfig(Settings):
-    """How the events of one window become a tensor (see `leod.events.representations`)."""
+    """How the events of one window become a tensor (see `leod.sequences.representations`)."""
 
     kind: Literal["stacked_histogram", "mixed_density"] = "stacked_histogram"
     bins: PositiveInt = Field(default=10, description="time bins per window")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ MAX_DETECTIONS = 100
 """Detections per class and image, the ones of highest score."""
 METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _SELECTIONS: dict[str, tuple[slice, str]] = {
     "AP": (slice(None), "all"),
     "AP50": (slice(0, 1), "all"),
@@ -75,7 +75,7 @@ def compute_precision(
     detections: npt.NDArray[np.void],
     detection_images: npt.NDArray[np.int64],
     num_images: int,
-    classes: Sequence[int],
+    classes: SequenceOf[int],
     frame_size: tuple[int, int],
     ignored: npt.NDArray[np.void] | None = None,
     ignored_images: npt.NDArray[np.int64] | None = None,
@@ -109,7 +109,7 @@ def compute_precision(
         _coco(annotations, images, categories),
         _coco(_annotations(detections, detection_images, scored=True), images, categories),
         "bbox",
-        print_function=_LOGGER.debug,
+        print_function=logger.debug,
     )
     evaluator.params.maxDets = [MAX_DETECTIONS]
     evaluator.params.iouThrs = IOU_THRESHOLDS
@@ -128,12 +128,12 @@ def compute_precision(
 def _coco(annotations: list[dict], images: list[dict], categories: list[dict]) -> COCO:
     return COCO(
         {"info": {}, "images": images, "annotations": annotations, "categories": categories},
-        print_function=_LOGGER.debug,
+        print_function=logger.debug,
     )
 
 
 def _crowds(
-    ignored: npt.NDArray[np.void], images: npt.NDArray[np.int64], classes: Sequence[int], first_id: int
+    ignored: npt.NDArray[np.void], images: npt.NDArray[np.int64], classes: SequenceOf[int], first_id: int
 ) -> list[dict[str, object]]:
     """Ignored regions as COCO's crowds, one of each class."""
     crowds = []

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch.distributed
 
+from leod.boxes.operations import is_ignored
 from leod.config.schema import DetectionConfig, EvaluationFilterConfig, SequenceConfig, ViewsConfig
-from leod.data.inference_stream import deal_out
-from leod.data.sequence import Sequence
 from leod.evaluation.prophesee import evaluate_detections
 from leod.inference.merge import detect_merged
 from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read, views_of
-from leod.labels.boxes import is_ignored
-from leod.labels.frame_boxes import FrameBoxes
 from leod.models.detector import Detector
+from leod.sampling.inference_stream import deal_out
+from leod.sequences.frame_boxes import FrameBoxes
+from leod.sequences.sequence import Sequence
 
 Variant = Literal["plain", "tta", "time_reversed"]
 

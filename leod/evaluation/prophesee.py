@@ -15,17 +15,17 @@ detections that lie in them count as neither right nor wrong, whatever their cla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.dtypes import LABEL_DTYPE
+from leod.boxes.operations import is_ignored
 from leod.config.schema import EvaluationFilterConfig
 from leod.evaluation.coco import PrecisionTable, compute_precision, no_detection_metrics
-from leod.labels.boxes import is_ignored
-from leod.labels.dtypes import LABEL_DTYPE
 
 TIME_TOLERANCE_US = 50_000
 """A detection belongs to a labelled time at most this far away, inclusive."""
@@ -80,10 +80,10 @@ def takes_part(boxes: npt.NDArray[np.void], config: EvaluationFilterConfig) -> n
 
 
 def evaluate_detections(
-    ground_truth: Sequence[npt.NDArray[np.void]],
-    detections: Sequence[npt.NDArray[np.void]],
+    ground_truth: SequenceOf[npt.NDArray[np.void]],
+    detections: SequenceOf[npt.NDArray[np.void]],
     frame_size: tuple[int, int],
-    classes: Sequence[str],
+    classes: SequenceOf[str],
     filter: EvaluationFilterConfig,
 ) -> dict[str, Any]:
     """Evaluate detections with the Prophesee protocol.
@@ -144,8 +144,8 @@ def evaluate_detections(
 
 
 def _build_images(
-    ground_truth: Sequence[npt.NDArray[np.void]],
-    detections: Sequence[npt.NDArray[np.void]],
+    ground_truth: SequenceOf[npt.NDArray[np.void]],
+    detections: SequenceOf[npt.NDArray[np.void]],
     filter: EvaluationFilterConfig,
 ) -> _Images:
     """Filter the boxes and assign them to labelled times."""
@@ -195,7 +195,7 @@ def _build_images(
 
 
 def _flatten(
-    entries: Sequence[npt.NDArray[np.void]], filter: EvaluationFilterConfig | None
+    entries: SequenceOf[npt.NDArray[np.void]], filter: EvaluationFilterConfig | None
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
     """The boxes of all entries that pass the filter, and the entry each one comes from."""
     counts = [len(entry) for entry in entries]
@@ -210,7 +210,7 @@ def _flatten(
     return rows[kept], origin[kept]
 
 
-def _precision(images: _Images, classes: Sequence[int], frame_size: tuple[int, int]) -> PrecisionTable:
+def _precision(images: _Images, classes: SequenceOf[int], frame_size: tuple[int, int]) -> PrecisionTable:
     return compute_precision(
         images.ground_truth,
         images.ground_truth_images,
@@ -224,7 +224,7 @@ def _precision(images: _Images, classes: Sequence[int], frame_size: tuple[int, i
     )
 
 
-def _curves(table: PrecisionTable, classes: Sequence[str]) -> dict[str, Any]:
+def _curves(table: PrecisionTable, classes: SequenceOf[str]) -> dict[str, Any]:
     """Precision-recall curves at IoU .5 over boxes of every size, rounded to what a plot can show."""
     curves: dict[str, Any] = {}
     for class_id, name in enumerate(classes):

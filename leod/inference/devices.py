@@ -13,7 +13,7 @@ from leod.errors import ConfigError, ResourceError
 from leod.gpus import claim_gpus
 from leod.models.detector import Detector
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _AUTOCAST_DTYPES: dict[str, torch.dtype] = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
@@ -61,7 +61,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """
     dtype = _AUTOCAST_DTYPES.get(precision)
     if dtype is torch.float16 and device.type == "cpu":
-        _LOGGER.warning("precision 16-mixed needs a GPU; computing in float32")
+        logger.warning("precision 16-mixed needs a GPU; computing in float32")
         dtype = None
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torchvision.ops import batched_nms
 
+from leod.boxes.operations import flip_left_right, from_detection_rows
 from leod.config.schema import DetectionConfig, SequenceConfig
-from leod.data.sequence import Sequence
 from leod.inference.runner import FrameSelection, ToLabels, detect_sequences
 from leod.inference.views import View, scale_boxes, true_frames
-from leod.labels.boxes import flip_left_right, from_detection_rows
-from leod.labels.frame_boxes import FrameBoxes
 from leod.models.detector import Detector
+from leod.sequences.frame_boxes import FrameBoxes
+from leod.sequences.sequence import Sequence
 
 
 class ViewCollector:

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from leod.boxes.operations import from_detection_rows
 from leod.config.schema import DetectionConfig
-from leod.data.sequence import Sequence
 from leod.inference.devices import autocast
-from leod.labels.boxes import from_detection_rows
 from leod.models.detector import Detector
 from leod.models.postprocess import postprocess
 from leod.models.states import LstmState
+from leod.sequences.sequence import Sequence
 
 FRAMES_PER_CALL = 32
 """Frames that pass the backbone together: enough to fill a GPU, few enough for a CPU's memory."""

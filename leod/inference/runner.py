@@ -11,19 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from leod.boxes.dtypes import LABEL_DTYPE
+from leod.boxes.operations import from_detection_rows
 from leod.config.schema import DetectionConfig
-from leod.data.batch import InferenceBatch
-from leod.data.inference_stream import InferenceStream, inference_loader
-from leod.data.sequence import Sequence
-from leod.data.streaming import whole_range
 from leod.inference.devices import memory_errors
 from leod.inference.recurrent import FRAMES_PER_CALL, RecurrentDetector
 from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read
-from leod.labels.boxes import from_detection_rows
-from leod.labels.dtypes import LABEL_DTYPE
 from leod.models.detector import Detector
 from leod.models.states import reset_states
 from leod.progress import progress
+from leod.sampling.batch import InferenceBatch
+from leod.sampling.inference_stream import InferenceStream, inference_loader
+from leod.sampling.streaming import whole_range
+from leod.sequences.sequence import Sequence
 
 FrameSelection = Literal["all", "labelled"]
 ToLabels = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.void]]

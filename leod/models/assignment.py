@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from leod.labels.dtypes import IGNORED_CLASS_ID
+from leod.boxes.dtypes import IGNORED_CLASS_ID
 from leod.models.head import STRIDES, Anchors
 
 CENTRE_RADIUS = 1.5

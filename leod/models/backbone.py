@@ -8,7 +8,7 @@ back in time, so everything before it runs on all frames of a sequence at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 
 import torch
 from timm.models.maxxvit import MaxxVitTransformerCfg, PartitionAttentionCl
@@ -225,8 +225,8 @@ class RecurrentMaxVit(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        stage_dims: Sequence[int],
-        blocks_per_stage: Sequence[int],
+        stage_dims: SequenceOf[int],
+        blocks_per_stage: SequenceOf[int],
         dim_head: int,
         partition_size: tuple[int, int],
         layer_scale: float | None,
@@ -249,7 +249,7 @@ class RecurrentMaxVit(nn.Module):
             in_channels = dim
 
     def forward(
-        self, frames: Tensor, states: Sequence[LstmState] | None = None
+        self, frames: Tensor, states: SequenceOf[LstmState] | None = None
     ) -> tuple[tuple[Tensor, ...], list[LstmState]]:
         """Extract features of T consecutive frames of B sequences.
 

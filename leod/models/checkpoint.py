@@ -36,7 +36,7 @@ class DetectorFile:
     state_dict: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
     published: dict[str, Any] | None = None
-    """For imported weights: container and key order of the published file (see `leod.models.weights`)."""
+    """For imported weights: container and key order of the published file (see `leod.published.weights`)."""
 
 
 def save_detector(path: Path, detector: Detector, provenance: Mapping[str, Any] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 
 from torch import Tensor, nn
 
@@ -85,7 +85,7 @@ class Detector(nn.Module):
         return frames
 
     def forward_backbone(
-        self, frames: Tensor, states: Sequence[LstmState] | None = None
+        self, frames: Tensor, states: SequenceOf[LstmState] | None = None
     ) -> tuple[Features, list[LstmState]]:
         """Extract the features of one frame of each sequence.
 
@@ -101,7 +101,7 @@ class Detector(nn.Module):
         return tuple(maps[0] for maps in features), states
 
     def forward_sequence(
-        self, frames: Tensor, states: Sequence[LstmState] | None = None
+        self, frames: Tensor, states: SequenceOf[LstmState] | None = None
     ) -> tuple[Features, list[LstmState]]:
         """Extract the features of L consecutive frames of each sequence.
 
@@ -118,7 +118,7 @@ class Detector(nn.Module):
         return features[1:], states
 
     def forward_head(
-        self, features: Sequence[Tensor], targets: Tensor | None = None, loss: DetectionLoss | None = None
+        self, features: SequenceOf[Tensor], targets: Tensor | None = None, loss: DetectionLoss | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Detect in the given frames and compare with targets.
 
@@ -139,7 +139,7 @@ class Detector(nn.Module):
             losses = loss(raw, targets, anchors)
         return decode_predictions(raw.detach() if losses else raw, anchors), losses
 
-    def forward(self, frames: Tensor, states: Sequence[LstmState] | None = None) -> tuple[Tensor, list[LstmState]]:
+    def forward(self, frames: Tensor, states: SequenceOf[LstmState] | None = None) -> tuple[Tensor, list[LstmState]]:
         """Detect in one frame of each sequence: [B, C, H, W] → prediction rows [B, N, 5+C] and the new states."""
         features, states = self.forward_backbone(frames, states)
         return self.forward_head(features)[0], states

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
 import torch
@@ -31,7 +31,7 @@ class Anchors(NamedTuple):
         return (self.grid + 0.5) * self.strides[:, None]
 
 
-def make_anchors(sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device | str) -> Anchors:
+def make_anchors(sizes: SequenceOf[tuple[int, int]], strides: SequenceOf[int], device: torch.device | str) -> Anchors:
     """Lay out the anchors of feature maps of the given sizes.
 
     Args:
@@ -84,7 +84,7 @@ class DecoupledHead(nn.Module):
         num_classes: Number of classes.
     """
 
-    def __init__(self, in_channels: Sequence[int], num_classes: int) -> None:
+    def __init__(self, in_channels: SequenceOf[int], num_classes: int) -> None:
         super().__init__()
         hidden = int(256 * in_channels[-1] / 1024)
 
@@ -105,7 +105,7 @@ class DecoupledHead(nn.Module):
         for output in (*self.class_outputs, *self.objectness_outputs):
             nn.init.constant_(output.bias, prior_bias)
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Anchors]:
+    def forward(self, features: SequenceOf[Tensor]) -> tuple[Tensor, Anchors]:
         """Predict at every anchor.
 
         Args:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID
 from leod.config.schema import LossConfig
 from leod.errors import ConfigError
-from leod.labels.dtypes import IGNORED_CLASS_ID
 from leod.models.assignment import Assignment, assign
 from leod.models.head import Anchors, decode_boxes
 from leod.models.weighting import parse_weighting
@@ -39,7 +40,7 @@ class DetectionLoss(nn.Module):
     def __init__(
         self,
         config: LossConfig,
-        classes: Sequence[str],
+        classes: SequenceOf[str],
         sum_over_processes: Callable[[Tensor], Tensor] | None = None,
         processes: int = 1,
     ) -> None:
@@ -112,7 +113,7 @@ class DetectionLoss(nn.Module):
         values = (total, box_loss, objectness_loss, class_loss, torch.zeros_like(total), matches_per_box)
         return dict(zip(LOSS_NAMES, values, strict=True))
 
-    def _sums(self, *counts: Tensor) -> Sequence[Tensor]:
+    def _sums(self, *counts: Tensor) -> SequenceOf[Tensor]:
         sums = torch.stack([count.detach().float() for count in counts])
         if self.sum_over_processes is not None:
             sums = self.sum_over_processes(sums)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class PathAggregationPyramid(nn.Module):
         depth: Depth factor; a CSP layer has round(3 * depth) bottlenecks.
     """
 
-    def __init__(self, channels: Sequence[int], depth: float) -> None:
+    def __init__(self, channels: SequenceOf[int], depth: float) -> None:
         super().__init__()
         fine, middle, coarse = channels
         bottlenecks = round(3 * depth)
@@ -73,7 +73,7 @@ class PathAggregationPyramid(nn.Module):
         self.bottom_up_32 = CrossStagePartial(2 * middle, coarse, bottlenecks)
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: SequenceOf[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Fuse the backbone's features.
 
         Args:

@@ -5,7 +5,7 @@ Slot b of every tensor belongs to sample b of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ LstmState = tuple[Tensor, Tensor]
 """Hidden and cell state of one stage, both [B, C_s, H_s, W_s]."""
 
 
-def detach_states(states: Sequence[LstmState]) -> list[LstmState]:
+def detach_states(states: SequenceOf[LstmState]) -> list[LstmState]:
     """Cut the states off the graph that made them, for truncated back-propagation through time.
 
     Args:
@@ -25,7 +25,7 @@ def detach_states(states: Sequence[LstmState]) -> list[LstmState]:
     return [(hidden.detach(), cell.detach()) for hidden, cell in states]
 
 
-def reset_states(states: Sequence[LstmState], is_first: Tensor) -> list[LstmState]:
+def reset_states(states: SequenceOf[LstmState], is_first: Tensor) -> list[LstmState]:
     """Zero the states of the batch slots that start a new sequence.
 
     Selecting instead of multiplying keeps a NaN of the previous sequence from leaking into the next.

@@ -7,14 +7,15 @@ threshold of the box's class, and the box, cut at the frame's border, must be of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import BoxFilterConfig, ScoreThreshold
-from leod.labels.dtypes import LABEL_DTYPE
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class ScoreThresholds:
     class_confidence: npt.NDArray[np.float32]
 
     @classmethod
-    def from_settings(cls, thresholds: Mapping[str, float | ScoreThreshold], classes: Sequence[str]) -> ScoreThresholds:
+    def from_settings(
+        cls, thresholds: Mapping[str, float | ScoreThreshold], classes: SequenceOf[str]
+    ) -> ScoreThresholds:
         """Order the thresholds by class id.
 
         Args:

@@ -24,9 +24,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.dtypes import LABEL_DTYPE, clear_padding
 from leod.errors import DataError
 from leod.files import atomic_file
-from leod.labels.dtypes import LABEL_DTYPE, clear_padding
 
 FORMAT = "leod-predictions-1"
 

@@ -9,16 +9,16 @@ free; the shares over all boxes that are given beside it do not have this gap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.operations import is_ignored
 from leod.jit import compiled
-from leod.labels.boxes import is_ignored
-from leod.labels.frame_boxes import FrameBoxes
+from leod.sequences.frame_boxes import FrameBoxes
 
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 SCORE_BINS = 20
@@ -188,7 +188,7 @@ class QualityTally:
         classes: Class names in label-id order.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: SequenceOf[str]) -> None:
         self._classes = tuple(classes)
         self._tallies = [_Tally() for _ in self._classes]
         self._all = _Tally()
@@ -222,7 +222,7 @@ class QualityTally:
 
 
 def scores_and_ious(
-    ground_truth: FrameBoxes, pseudo: FrameBoxes, classes: Sequence[str]
+    ground_truth: FrameBoxes, pseudo: FrameBoxes, classes: SequenceOf[str]
 ) -> dict[str, tuple[np.ndarray, npt.NDArray[np.float32]]]:
     """Pseudo-labels beside their best IoU with the ground truth, to see what the scores are worth.
 
@@ -253,7 +253,7 @@ class ScoreRelation:
         classes: Class names in label-id order.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: SequenceOf[str]) -> None:
         self._classes = tuple(classes)
         names = (*self._classes, ALL_CLASSES)
         self._sums = {name: {score: np.zeros((3, SCORE_BINS)) for score in SCORES} for name in names}

@@ -7,7 +7,8 @@ class confidence. A box is right when its IoU with ground truth of its class is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from leod.errors import DataError
 from leod.files import read_json
-from leod.labels.frame_boxes import FrameBoxes
+from leod.sequences.frame_boxes import FrameBoxes
 
 NO_PSEUDO_LABELS = 1.0
 """A threshold that no score exceeds."""
@@ -41,7 +42,7 @@ class Matches:
     found_at: npt.NDArray[np.float32]
 
     @classmethod
-    def joined(cls, parts: Sequence[Matches]) -> Matches:
+    def joined(cls, parts: SequenceOf[Matches]) -> Matches:
         """Several of them, such as those of all sequences, as one."""
         return cls(
             np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
@@ -125,7 +126,7 @@ def lesser_scores(boxes: np.ndarray) -> npt.NDArray[np.float32]:
 
 
 def match(
-    ground_truth: FrameBoxes, candidates: FrameBoxes, classes: Sequence[str], iou_threshold: float
+    ground_truth: FrameBoxes, candidates: FrameBoxes, classes: SequenceOf[str], iou_threshold: float
 ) -> dict[str, Matches]:
     """Compare candidates with the ground truth, frame by frame.
 
@@ -227,7 +228,7 @@ def choose_threshold(
     return ThresholdChoice(threshold, target_precision, bool(len(good)), truth, curve, point)
 
 
-def read_thresholds(path: Path, classes: Sequence[str]) -> dict[str, float]:
+def read_thresholds(path: Path, classes: SequenceOf[str]) -> dict[str, float]:
     """Read the thresholds that the stage `choose_thresholds` wrote: class name → what both scores must exceed.
 
     Raises:

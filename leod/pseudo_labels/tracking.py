@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.config.schema import TrackFilterConfig
 from leod.jit import compiled
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
-from leod.labels.frame_boxes import FrameBoxes
+from leod.sequences.frame_boxes import FrameBoxes
 
 BIRTH_CONFIDENCE = 0.9
 CONFIDENCE_DECAY = 0.9

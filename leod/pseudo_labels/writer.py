@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.conversion import load_arrays
+from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
+from leod.boxes.operations import is_ground_truth, is_ignored
 from leod.errors import DataError
-from leod.labels.boxes import is_ground_truth, is_ignored
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
-from leod.labels.files import (
+from leod.sequences.frame_boxes import FrameBoxes
+from leod.sequences.layout import (
     check_same_length,
     label_file,
-    load_arrays,
     read_labelled_frames,
     read_labels,
     representations_dir,
@@ -36,7 +37,6 @@ from leod.labels.files import (
     write_labelled_frames,
     write_labels,
 )
-from leod.labels.frame_boxes import FrameBoxes
 
 
 def link(target: Path, place: Path) -> None:

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from leod.boxes import operations as boxes
+from leod.boxes.dtypes import IGNORED_CLASS_ID
 from leod.config.schema import PlausibilityConfig, SequenceConfig
-from leod.data.inspection import Problem, SequenceFacts, inspect_sequence
 from leod.errors import DataError
-from leod.events.plausibility import Finding, collect, describe, judge, judge_boxes, judge_split, table, twins
 from leod.files import check_writable, write_json
-from leod.labels import boxes
-from leod.labels.dtypes import IGNORED_CLASS_ID
-from leod.labels.files import SPLITS, list_sequences
 from leod.options import Argument
 from leod.progress import progress
+from leod.sequences.inspection import Problem, SequenceFacts, inspect_sequence
+from leod.sequences.layout import SPLITS, list_sequences
+from leod.sequences.plausibility import Finding, collect, describe, judge, judge_boxes, judge_split, table, twins
 
 _SHOWN_PROBLEMS = 50
 
@@ -82,8 +82,8 @@ class SplitReport:
         inpainted: Ignored pseudo-labels with scores of zero: boxes that no detection stands for.
         empty_frames: Frames without events; None unless all frames were read.
         empty_labelled_frames: Frames with ground truth but without events; None unless all frames were read.
-        plausibility: Counts of recordings and boxes, see `leod.events.plausibility.table`.
-        findings: What is unlikely about them, see `leod.events.plausibility.collect`.
+        plausibility: Counts of recordings and boxes, see `leod.sequences.plausibility.table`.
+        findings: What is unlikely about them, see `leod.sequences.plausibility.collect`.
         classes: Class name (or id) -> its boxes, ignored ones left out.
         representations: The event representations.
     """

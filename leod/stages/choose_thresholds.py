@@ -9,22 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
+from leod.boxes.operations import has_area, is_ground_truth, is_ignored
 from leod.config.schema import HardwareConfig, ThresholdChoiceConfig
-from leod.config.stages import ChooseThresholdsSettings
-from leod.data.sequence import Sequence, open_split
+from leod.config.settings import ChooseThresholdsSettings
 from leod.errors import DataError
 from leod.files import check_writable, write_json
 from leod.inference.devices import prepare_for_inference
 from leod.inference.merge import detect_merged
 from leod.inference.views import views_of
-from leod.labels.boxes import has_area, is_ground_truth, is_ignored
-from leod.labels.frame_boxes import FrameBoxes
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.filtering import ScoreThresholds, select_pseudo_labels
 from leod.pseudo_labels.quality import decided
 from leod.pseudo_labels.thresholds import Matches, ThresholdChoice, choose_threshold, match
+from leod.sequences.frame_boxes import FrameBoxes
+from leod.sequences.sequence import Sequence, open_split
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from leod.labels.formats import read_boxes, write_boxes
+from leod.boxes.box_files import read_boxes, write_boxes
 from leod.options import Argument
 
 

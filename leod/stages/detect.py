@@ -15,6 +15,9 @@ from typing import Annotated
 import numpy as np
 import torch
 
+from leod.boxes.box_files import BOX_FILE_SUFFIXES, write_boxes
+from leod.boxes.dtypes import LABEL_DTYPE
+from leod.boxes.operations import clamp, from_detection_rows, remove_flat
 from leod.config.load import validate
 from leod.config.schema import (
     SHOWN_CONFIDENCE,
@@ -24,23 +27,20 @@ from leod.config.schema import (
     SensorSize,
     SequenceConfig,
 )
+from leod.drawing.pictures import THEMES, BoxKind, comfortable_scale, compose, paint_frame
+from leod.drawing.video import write_video
 from leod.errors import ConfigError, SensorSizeUnknownError
-from leod.events.chunk import Recording
-from leod.events.preprocess import read_adjoining_windows
-from leod.events.recording import open_recording
-from leod.events.representations import FrameBuilder
 from leod.files import check_writable
 from leod.inference.devices import memory_errors, prepare_for_inference
 from leod.inference.recurrent import RecurrentDetector
-from leod.labels.boxes import clamp, from_detection_rows, remove_flat
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.formats import BOX_FILE_SUFFIXES, write_boxes
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector
 from leod.options import Argument, FromOptions, Names
 from leod.progress import progress
-from leod.visualization.drawing import THEMES, BoxKind, comfortable_scale, compose, paint_frame
-from leod.visualization.video import write_video
+from leod.recordings.chunk import Recording
+from leod.recordings.recording import open_recording
+from leod.sequences.representations import FrameBuilder
+from leod.sequences.writing import read_adjoining_windows
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +144,10 @@ def detect(
     A detector works on sensors of any size, but it knows objects of the size, in pixels, that it was trained on.
 
     Args:
-        recording: The file, see `leod.events.recording.open_recording`.
+        recording: The file, see `leod.recordings.recording.open_recording`.
         checkpoint: The detector, `model.ckpt`.
         video: MP4 file to write; it shows the 100 strongest boxes of a window.
-        boxes: File of the boxes to write (.npy, .csv or .json, see `leod.labels.formats`): time stamp = end of the
+        boxes: File of the boxes to write (.npy, .csv or .json, see `leod.boxes.box_files`): time stamp = end of the
             window, pixels of the full sensor.
         confidence_threshold: Least objectness times class confidence of a box.
         nms_threshold: IoU above which the weaker of two boxes of a class is suppressed.

@@ -7,19 +7,19 @@ from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 from typing import Annotated, get_args
 
+from leod.boxes.operations import is_ground_truth
 from leod.config.schema import HardwareConfig
-from leod.config.stages import EvaluateSettings
-from leod.data.sequence import Sequence, open_split
+from leod.config.settings import EvaluateSettings
 from leod.errors import ConfigError, DataError
 from leod.evaluation.labelled_frames import Variant, detect_labelled_frames, evaluate_labelled_frames
 from leod.files import check_writable, write_json
 from leod.inference.devices import prepare_for_inference
-from leod.labels.boxes import is_ground_truth
 from leod.models.checkpoint import load_detector
 from leod.options import FromStudy
 from leod.provenance import Stopwatch
+from leod.sequences.sequence import Sequence, open_split
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -68,11 +68,11 @@ def evaluate(
     )
     result = evaluate_labelled_frames(frames, settings.sequence, settings.evaluation_filter)
     if not result["counts"]["images"]:
-        _LOGGER.warning("%s: no ground truth passes the evaluation filter; all metrics are 0", sequences / split)
+        logger.warning("%s: no ground truth passes the evaluation filter; all metrics are 0", sequences / split)
     provenance = stopwatch.provenance("evaluate", settings, {"checkpoint": checkpoint, "sequences": sequences / split})
     write_json(output, {"provenance": provenance, "split": split, "variant": variant, **result})
     metrics = ", ".join(f"{name} {100 * value:.2f}" for name, value in result["metrics"].items())
-    _LOGGER.info("%s (%s, %s): %s", checkpoint, split, variant, metrics)
+    logger.info("%s (%s, %s): %s", checkpoint, split, variant, metrics)
 
 
 def _check_ground_truth(folder: Path, sequences: SequenceOf[Sequence]) -> None:

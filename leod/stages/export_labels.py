@@ -12,12 +12,14 @@ from typing import Annotated, Any, TextIO
 
 import numpy as np
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID
 from leod.config.schema import SequenceConfig
 from leod.errors import ConfigError, DataError
-from leod.events.representations import representation_name
 from leod.files import atomic_file, check_writable
-from leod.labels.dtypes import IGNORED_CLASS_ID
-from leod.labels.files import (
+from leod.options import Argument
+from leod.progress import progress
+from leod.pseudo_labels.predictions import PredictionsFile
+from leod.sequences.layout import (
     check_class_ids,
     check_same_length,
     label_file,
@@ -26,9 +28,7 @@ from leod.labels.files import (
     read_labels,
     read_timestamps,
 )
-from leod.options import Argument
-from leod.progress import progress
-from leod.pseudo_labels.predictions import PredictionsFile
+from leod.sequences.representations import representation_name
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import torch
 from leod.errors import CheckpointError
 from leod.files import atomic_file
 from leod.models.checkpoint import read_detector_file
-from leod.models.weights import published_record, published_state_dict
+from leod.published.weights import published_record, published_state_dict
 
 logger = logging.getLogger(__name__)
 

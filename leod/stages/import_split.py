@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
+from leod.boxes.kept_labels import KeptLabels, read_released_split
 from leod.config.schema import NonNegativeInt, PositiveFraction, PositiveInt, Settings
 from leod.errors import DataError
-from leod.labels.files import list_sequences, read_labels
-from leod.labels.splits import KeptLabels, read_released_split
 from leod.options import Argument, FromOptions
 from leod.progress import progress
 from leod.provenance import Stopwatch
+from leod.sequences.layout import list_sequences, read_labels
 
 logger = logging.getLogger(__name__)
 

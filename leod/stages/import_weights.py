@@ -9,8 +9,8 @@ from typing import Annotated
 from leod import __version__
 from leod.config.schema import ModelConfig, SequenceConfig
 from leod.models.checkpoint import DetectorFile, write_detector_file
-from leod.models.weights import recognise
 from leod.options import Argument
+from leod.published.weights import recognise
 
 logger = logging.getLogger(__name__)
 

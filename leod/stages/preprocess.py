@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from leod.config.schema import NonNegativeInt, PlausibilityConfig, PositiveInt
-from leod.config.stages import PreprocessSettings
+from leod.config.settings import PreprocessSettings
 from leod.errors import ConfigError, DataError, ResourceError
-from leod.events.discovery import RecordingFiles, find_recordings, names_in, overlooked_files
-from leod.events.plausibility import RecordingFacts, describe, findings_of, judge, shorten, table
-from leod.events.preprocess import NothingLeftError, write_sequence
 from leod.files import TEMPORARY_PREFIX, atomic_directory, locked, read_json, remove_leftovers, write_json
-from leod.labels.files import SPLITS, STAMP_NAME
 from leod.progress import progress
 from leod.provenance import Stopwatch
+from leod.recordings.discovery import RecordingFiles, find_recordings, names_in, overlooked_files
 from leod.reuse import key
+from leod.sequences.layout import SPLITS, STAMP_NAME
+from leod.sequences.plausibility import RecordingFacts, describe, findings_of, judge, shorten, table
+from leod.sequences.writing import NothingLeftError, write_sequence
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ def preprocess(
     the settings stay the same. Recordings whose labels are all filtered out make no sequence; the manifest tells why.
 
     Args:
-        recordings: Folder with train/, val/ and test/, see `leod.events.discovery.find_recordings`.
+        recordings: Folder with train/, val/ and test/, see `leod.recordings.discovery.find_recordings`.
         output: Folder of the sequences; this split goes to ``output/split``.
         split: train, val or test.
         manifest: JSON list of the sequences, written last.

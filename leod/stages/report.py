@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 import torch
 
+from leod.boxes.kept_labels import KeptLabels
+from leod.boxes.operations import is_ground_truth, is_ignored, is_pseudo_label
 from leod.config.schema import DatasetConfig, HardwareConfig, NonNegativeInt
-from leod.config.stages import ReportSettings
+from leod.config.settings import ReportSettings
 from leod.errors import ConfigError, DataError
-from leod.events.plausibility import RecordingFacts, describe, findings_of, table
 from leod.files import atomic_file, check_writable, read_json
-from leod.labels.boxes import is_ground_truth, is_ignored, is_pseudo_label
-from leod.labels.files import list_sequences, read_labels
-from leod.labels.splits import KeptLabels
 from leod.options import FromOptions
 from leod.provenance import Stopwatch
-from leod.stages.report_samples import detection_samples, pseudo_label_samples
+from leod.report.captioned import report_figures
+from leod.report.content import report_page
+from leod.report.results import Plausibility, Run, StageTime, StudyResults
+from leod.report.samples import detection_samples, pseudo_label_samples
+from leod.sequences.layout import list_sequences, read_labels
+from leod.sequences.plausibility import RecordingFacts, describe, findings_of, table
 from leod.study.plan import Benchmark, DetectorFiles, StudyPlan, read_plan
-from leod.visualization.captioned import report_figures
-from leod.visualization.report import report_page
-from leod.visualization.results import Plausibility, Run, StageTime, StudyResults
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def report(
         plan: The study's detectors and their files.
         summary: What `summarise` wrote, ``summary.csv``.
         output: HTML file to write. It needs no other file and no connection.
-        figures: Folder for ``<name>.svg``, see `leod.visualization.report.report_figures`; not emptied before.
+        figures: Folder for ``<name>.svg``, see `leod.report.content.report_figures`; not emptied before.
         settings: The study.
         threads: CPU threads of the detectors that the sample frames are made with; 0 = PyTorch's choice.
 

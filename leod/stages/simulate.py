@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from leod.config.schema import NonNegativeInt, SensorSize, SimulationConfig
-from leod.config.stages import SimulateSettings
+from leod.config.settings import SimulateSettings
 from leod.errors import ConfigError, DataError
-from leod.events.chunk import EventChunk
-from leod.events.dat import write_dat
-from leod.events.simulator import SPLITS, RecordingSimulator
 from leod.files import atomic_file, locked, read_json, remove_leftovers, write_json
 from leod.progress import progress
 from leod.provenance import Stopwatch
+from leod.recordings.chunk import EventChunk
+from leod.recordings.dat import write_dat
 from leod.reuse import key
+from leod.simulation.simulator import SPLITS, RecordingSimulator
 
 logger = logging.getLogger(__name__)
 

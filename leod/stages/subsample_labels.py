@@ -8,17 +8,17 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from leod.boxes.kept_labels import KeptLabels
+from leod.boxes.subsample import semi_supervised, weakly_supervised
 from leod.config.load import validate
 from leod.config.schema import LabelBudget, NonNegativeInt, StudyConfig
-from leod.config.stages import SubsampleSettings
+from leod.config.settings import SubsampleSettings
 from leod.errors import ConfigError, DataError
-from leod.events.representations import representation_name
-from leod.labels.files import list_sequences, read_labelled_frames
-from leod.labels.splits import KeptLabels
-from leod.labels.subsample import semi_supervised, weakly_supervised
 from leod.options import FromStudy
 from leod.progress import progress
 from leod.provenance import Stopwatch
+from leod.sequences.layout import list_sequences, read_labelled_frames
+from leod.sequences.representations import representation_name
 from leod.study.experiments import find_budget
 
 logger = logging.getLogger(__name__)

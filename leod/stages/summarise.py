@@ -10,12 +10,12 @@ import pandas as pd
 
 from leod.errors import ConfigError, DataError
 from leod.evaluation.coco import METRICS
-from leod.evaluation.summary import CELL, EVALUATION, add_gains, summary_text
 from leod.files import atomic_file, read_json
 from leod.options import FromOptions
+from leod.report.summary import CELL, EVALUATION, add_gains, summary_text
 from leod.study.plan import Cell, StudyPlan, read_plan
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _QUALITY_COLUMNS = {"precision_50": "pseudo_precision_50", "recall_50": "pseudo_recall_50"}
 """What is taken of the pseudo-labels' quality: mean precision and recall per labelled frame at IoU 0.5."""
@@ -67,7 +67,7 @@ def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, 
     text = summary_text(evaluations, classes)
     with atomic_file(table) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    _LOGGER.info("%s: %d evaluations\n%s", table, len(evaluations), text)
+    logger.info("%s: %d evaluations\n%s", table, len(evaluations), text)
 
 
 def _read_metrics(path: Path, split: str, variant: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +11,11 @@ from typing import Annotated, Any
 import h5py
 import numpy as np
 
-from leod.config.stages import TrackFilterSettings
+from leod.boxes.kept_labels import KeptLabels
+from leod.boxes.operations import clamp, has_area, is_ground_truth, is_ignored
+from leod.config.settings import TrackFilterSettings
 from leod.errors import ConfigError, DataError
-from leod.events.representations import representation_file_name, representation_name
 from leod.files import atomic_directory, locked, remove_leftovers, write_json
-from leod.labels.boxes import clamp, has_area, is_ground_truth, is_ignored
-from leod.labels.files import label_file, list_sequences, read_labelled_frames, representations_dir
-from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
-from leod.labels.splits import KeptLabels
 from leod.options import Argument
 from leod.progress import progress
 from leod.provenance import Stopwatch
@@ -31,6 +28,9 @@ from leod.pseudo_labels.writer import (
     link_split,
     write_pseudo_labelled,
 )
+from leod.sequences.frame_boxes import FrameBoxes, read_frame_boxes
+from leod.sequences.layout import label_file, list_sequences, read_labelled_frames, representations_dir
+from leod.sequences.representations import representation_file_name, representation_name
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ def _kept_ground_truth(source: Path, kept_labels: KeptLabels, layout: _Layout) -
     return boxes
 
 
-def _check_names(paths: Sequence[Path], shards: PredictionShards, sources: Sequence[Path], layout: _Layout) -> None:
+def _check_names(paths: SequenceOf[Path], shards: PredictionShards, sources: SequenceOf[Path], layout: _Layout) -> None:
     """Check that the predictions are those of exactly the train split's sequences."""
     expected, found = {source.name for source in sources}, set(shards.names)
     for names, problem in (
@@ -317,7 +317,7 @@ def _write(
     }
 
 
-def _summary(accounts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _summary(accounts: SequenceOf[dict[str, Any]]) -> dict[str, Any]:
     """Totals, then every sequence's account."""
     totals: dict[str, Any] = {"sequences": len(accounts)}
     for kind in ("frames", "labelled_frames", "pseudo_labelled_frames", "ignored_before"):

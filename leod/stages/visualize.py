@@ -12,20 +12,20 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
+from leod.boxes import operations as box_operations
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import SHOWN_CONFIDENCE, DetectionConfig, HardwareConfig, SequenceConfig
-from leod.data.sequence import Sequence
+from leod.drawing.pictures import THEMES, BoxKind, Theme, comfortable_scale, compose, kind_of, paint_frame
+from leod.drawing.video import write_video
 from leod.errors import ConfigError, DataError
 from leod.files import atomic_directory, atomic_file, check_writable
 from leod.inference.devices import prepare_for_inference
 from leod.inference.runner import detect_sequences
-from leod.labels import boxes as box_operations
-from leod.labels.dtypes import LABEL_DTYPE
 from leod.models.checkpoint import load_detector
 from leod.options import Argument, Names
 from leod.progress import progress
 from leod.pseudo_labels.predictions import PredictionsFile
-from leod.visualization.drawing import THEMES, BoxKind, Theme, comfortable_scale, compose, kind_of, paint_frame
-from leod.visualization.video import write_video
+from leod.sequences.sequence import Sequence
 
 logger = logging.getLogger(__name__)
 

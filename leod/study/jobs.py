@@ -34,3 +34,7 @@ FIGURES = {
     "thresholds": "Pseudo-labels",
 }
 """Figure of the report → its category."""
+
+_STAGE_OF = {"write_report": "report", "check_sequences": None, "write_plan": None}
+STAGES = tuple(stage for rule in JOBS if (stage := _STAGE_OF.get(rule, rule)) is not None)
+"""The stages in their order, each a function of its name in a module of its name, and a command."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from leod.config.load import resolve_study
-from leod.config.stages import SubsampleSettings, TrainSettings
-from leod.events.discovery import files_of_split
-from leod.labels.files import SPLITS
+from leod.config.settings import SubsampleSettings, TrainSettings
+from leod.recordings.discovery import files_of_split
+from leod.sequences.layout import SPLITS
 from leod.study.experiments import Experiment, study_experiments
 from leod.study.jobs import FIGURES, JOBS, OF_EXPERIMENT, OF_ROUND
 from leod.study.plan import Benchmark, DetectorFiles, StudyPlan

@@ -19,7 +19,7 @@ import torch
 
 from leod.files import atomic_file, disk_errors, remove_leftovers
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _MAGIC = b"LEOD working checkpoint 1\n"
 _DIGEST_LENGTH = hashlib.sha256().digest_size
@@ -137,7 +137,7 @@ class WorkingCheckpoints:
     @staticmethod
     def _set_aside(path: Path, suffix: str, reason: str) -> None:
         target = path.with_name(path.name + suffix)
-        _LOG.warning("%s %s; it is not used and now called %s", path, reason, target.name)
+        logger.warning("%s %s; it is not used and now called %s", path, reason, target.name)
         with disk_errors(path):
             path.replace(target)
 

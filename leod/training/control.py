@@ -26,7 +26,7 @@ from leod.training.processes import Processes
 from leod.training.schedule import learning_rate_factor
 from leod.training.validation import ValidationStopped
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _CURVE_ROWS = 200
 """Rows of the training curves, whatever the number of steps."""
@@ -44,7 +44,7 @@ Validation = Callable[[], dict[str, float]]
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """What a training has come to so far; goes into every working checkpoint.
 
     Attributes:
@@ -74,7 +74,7 @@ class Progress:
         return {**vars(self), "curves": self.curves.state}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Progress:
+    def from_state(cls, state: dict[str, Any]) -> TrainingProgress:
         """Take up what `state` gave."""
         return cls(**{**state, "curves": TrainingCurves(COLUMNS, state["curves"])})
 
@@ -99,7 +99,7 @@ class TrainingControl(pl.Callback):
     def __init__(
         self,
         training: TrainingConfig,
-        progress_so_far: Progress,
+        progress_so_far: TrainingProgress,
         checkpoints: WorkingCheckpoints,
         validation: Validation | None,
         requests: StopRequests,
@@ -195,7 +195,7 @@ class TrainingControl(pl.Callback):
             self.progress.best_step = step
             self.progress.best_metrics = metrics
             self.progress.best_weights = cpu_weights(module.detector)
-        _LOG.info(
+        logger.info(
             "step %d of %d: validation AP %.4f, AP50 %.4f (best: %.4f at step %d)",
             step,
             self._training.steps,

@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 1
 """A request to stop because the job's time ends; no number of a signal that is noted here."""
@@ -86,6 +86,6 @@ class StopRequests:
 
 def wait_to_be_killed() -> None:
     """Do nothing until the process is killed, so that a scheduler requeues the job instead of calling it failed."""
-    _LOG.warning("everything is saved; waiting to be killed")
+    logger.warning("everything is saved; waiting to be killed")
     while True:
         time.sleep(60.0)

@@ -8,16 +8,16 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
 
+from leod.boxes.dtypes import LABEL_DTYPE
+from leod.boxes.kept_labels import KeptLabels
 from leod.config.schema import HardwareConfig
-from leod.config.stages import TrainSettings
-from leod.data.sequence import Sequence
+from leod.config.settings import TrainSettings
 from leod.files import file_digest
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.splits import KeptLabels
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector, build_detector
 from leod.randomness import seeded_weights
 from leod.reuse import key
+from leod.sequences.sequence import Sequence
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import pytorch_lightning as pl
 import torch
 
 from leod.config.schema import TrainingConfig
-from leod.data.batch import Batch
 from leod.models.detector import Detector
 from leod.models.loss import LOSS_NAMES, DetectionLoss
 from leod.models.states import LstmState, detach_states, reset_states
 from leod.randomness import set_network_generators
+from leod.sampling.batch import Batch
 from leod.training.processes import Processes
 from leod.training.schedule import build_optimizer, build_schedule
 

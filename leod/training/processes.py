@@ -63,7 +63,7 @@ class Processes:
     def join_slots(self, states: list[LstmState]) -> list[LstmState]:
         """Recurrent states of all slots of the batch, on the CPU, from those of each process.
 
-        Slot s belongs to process s modulo the number of processes (`leod.data.mixed.Slots.of_rank`).
+        Slot s belongs to process s modulo the number of processes (`leod.sampling.slots.Slots.of_rank`).
         """
         joined = []
         for pair in states:

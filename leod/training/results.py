@@ -6,7 +6,7 @@ from leod.files import write_json
 from leod.models.checkpoint import save_detector
 from leod.models.detector import Detector
 from leod.provenance import Stopwatch
-from leod.training.control import CURVES_NAME, Progress
+from leod.training.control import CURVES_NAME, TrainingProgress
 from leod.training.job import TrainingJob
 
 MODEL_NAME, RECORD_NAME = "model.ckpt", "training.json"
@@ -17,7 +17,7 @@ FINISHED_NAME = ".finished"
 
 
 def write_results(
-    job: TrainingJob, detector: Detector, progress: Progress, made_from: str, stopwatch: Stopwatch
+    job: TrainingJob, detector: Detector, progress: TrainingProgress, made_from: str, stopwatch: Stopwatch
 ) -> None:
     """Write the chosen detector, the curves and the account of the training."""
     select = job.settings.training.validation.select

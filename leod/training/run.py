@@ -12,8 +12,6 @@ from lightning_fabric.plugins.environments import ClusterEnvironment
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from leod.config.schema import HardwareConfig
-from leod.data.mixed import divide_batch
-from leod.data.module import TrainingData, training_loader
 from leod.errors import ResourceError
 from leod.files import remove_leftovers
 from leod.gpus import claim_gpus
@@ -21,9 +19,11 @@ from leod.inference.devices import memory_errors
 from leod.models.loss import DetectionLoss
 from leod.provenance import Stopwatch
 from leod.reuse import FinishedResults
+from leod.sampling.slots import divide_batch
+from leod.sampling.training_data import TrainingData, training_loader
 from leod.training.batch_norm import use_global_batch_norm
 from leod.training.checkpoints import WorkingCheckpoints, working_folder
-from leod.training.control import CURVES_NAME, Progress, TrainingControl
+from leod.training.control import CURVES_NAME, TrainingControl, TrainingProgress
 from leod.training.interruption import StopRequests, TrainingStopped, wait_to_be_killed
 from leod.training.job import TrainingJob, initial_detector
 from leod.training.launch import run_in_processes
@@ -35,7 +35,7 @@ from leod.training.slurm import slurm_tasks
 from leod.training.trainer import build_trainer, quiet_lightning
 from leod.training.validation import choose_sequences, validate
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _MEMORY_ADVICE = (
     "Three settings help: a smaller batch_size (with a larger accumulate the optimiser sees as many samples), a "
@@ -65,16 +65,23 @@ def run_training(job: TrainingJob) -> None:
     started_by_slurm = slurm_tasks(hardware) is not None
     if hardware.accelerator != "cpu" and not started_by_slurm:
         claim_gpus(hardware.devices)
-    try:
-        if hardware.devices > 1 and not started_by_slurm:
-            divide_batch(job.settings.training).of_rank(0, hardware.devices)
-            # The processes watch the time themselves; this one only passes signals on.
-            with StopRequests() as requests:
-                run_in_processes(_train_in_this_process, job, hardware.devices, requests)
-        else:
-            _train_in_this_process(job)
-    except TrainingStopped as stopped:
-        _end_after_stop(stopped, hardware)
+    in_processes = hardware.devices > 1 and not started_by_slurm
+    # Processes of their own watch the time themselves; this one only passes signals on.
+    requests = StopRequests() if in_processes else _stop_requests(hardware)
+    # To the very end: SIGTERM may come once more while this process waits to be killed.
+    with requests:
+        try:
+            if in_processes:
+                divide_batch(job.settings.training).of_rank(0, hardware.devices)
+                run_in_processes(_train_in_process_of_its_own, job, hardware.devices, requests)
+            else:
+                _train_in_this_process(job, requests)
+        except TrainingStopped as stopped:
+            _end_after_stop(stopped, hardware)
+
+
+def _stop_requests(hardware: HardwareConfig) -> StopRequests:
+    return StopRequests(hardware.time_limit_s, hardware.save_before_time_limit_s)
 
 
 def _end_after_stop(stopped: TrainingStopped, hardware: HardwareConfig) -> None:
@@ -83,19 +90,22 @@ def _end_after_stop(stopped: TrainingStopped, hardware: HardwareConfig) -> None:
             f"the job's time ({hardware.time_limit_s:g} s) has run out. Training is saved at step {stopped.step}; "
             "run again to go on from there."
         )
-    _LOG.warning("stopped by signal %d; training is saved at step %d", stopped.request, stopped.step)
+    logger.warning("stopped by signal %d; training is saved at step %d", stopped.request, stopped.step)
     if stopped.request == signal.SIGTERM and hardware.on_terminate == "wait":
         wait_to_be_killed()
     raise SystemExit(128 + stopped.request)
 
 
-def _train_in_this_process(job: TrainingJob) -> None:
-    hardware = job.hardware
+def _train_in_process_of_its_own(job: TrainingJob) -> None:
+    with _stop_requests(job.hardware) as requests:
+        _train_in_this_process(job, requests)
+
+
+def _train_in_this_process(job: TrainingJob, requests: StopRequests) -> None:
     with (
-        StopRequests(hardware.time_limit_s, hardware.save_before_time_limit_s) as requests,
         quiet_lightning(),
         memory_errors("training", _MEMORY_ADVICE),
-        process_group(hardware) as environment,
+        process_group(job.hardware) as environment,
     ):
         try:
             _train(job, requests, environment)
@@ -121,10 +131,10 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
     data = TrainingData(job.sequences, job.kept, training, settings.sequence, job.seed, processes.rank, processes.size)
     detector = initial_detector(job)
     resumed = processes.from_first(checkpoints.load_newest)
-    progress = Progress() if resumed is None else Progress.from_state(resumed["progress"])
+    progress = TrainingProgress() if resumed is None else TrainingProgress.from_state(resumed["progress"])
     if resumed is not None:
         progress.resumed_at.append(progress.step)
-        _LOG.info("going on from step %d of %d (%s)", progress.step, training.steps, checkpoints.folder)
+        logger.info("going on from step %d of %d (%s)", progress.step, training.steps, checkpoints.folder)
     chosen = choose_sequences(job.validation_sequences, training.validation.sequence_fraction)
     validation = partial(
         validate,
@@ -160,7 +170,7 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
         )
         trainer = build_trainer(job, control, environment, remaining_steps=training.steps - first_step)
         trainer.fit(module, train_dataloaders=loader)
-    _LOG.info("%d steps in %.1f s", progress.step - first_step, time.monotonic() - started)
+    logger.info("%d steps in %.1f s", progress.step - first_step, time.monotonic() - started)
     if processes.first:
         write_results(job, detector, progress, made_from, stopwatch)
         finished.keep(job.output / name for name in RESULTS)

@@ -5,14 +5,17 @@ LEOD looks at the test split here; we do not, since the result chooses the check
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from math import ceil
+from pathlib import Path
 
 import torch
 
 from leod.config.schema import EvaluationFilterConfig, ValidationConfig
-from leod.data.sequence import Sequence
+from leod.config.settings import TrainSettings
+from leod.errors import DataError
 from leod.evaluation.coco import METRICS
 from leod.evaluation.labelled_frames import (
     detect_labelled_frames,
@@ -21,7 +24,10 @@ from leod.evaluation.labelled_frames import (
     share_of_rank,
 )
 from leod.models.detector import Detector
+from leod.sequences.sequence import Sequence, open_split
 from leod.training.processes import Processes
+
+logger = logging.getLogger(__name__)
 
 
 class ValidationStopped(Exception):  # noqa: N818  (nothing went wrong: it was asked to stop)
@@ -94,3 +100,27 @@ def validate(
         watch.remove()
     evaluation = evaluate_labelled_frames(frames, detector.sequence, evaluation_filter)
     return {name: float(evaluation["metrics"][name]) for name in METRICS}
+
+
+def open_validation(root: Path, settings: TrainSettings) -> list[Sequence]:
+    """Open the validation split; it may be missing where the last checkpoint is taken anyway.
+
+    Args:
+        root: Folder of the data set.
+        settings: Settings of the training.
+
+    Raises:
+        DataError: The split is missing or damaged, or has no label although the best checkpoint is wanted.
+    """
+    select = settings.training.validation.select
+    if select == "last" and not (root / "val").is_dir():
+        logger.info("%s has no split val: training goes without validation", root)
+        return []
+    sequences = open_split(root, "val", settings.sequence)
+    if select == "best" and not any(len(sequence.labelled_frames) for sequence in sequences):
+        raise DataError(
+            root / "val",
+            "no sequence has a labelled frame, so the best checkpoint cannot be told. Add labels, or set "
+            "validation.select: last.",
+        )
+    return sequences

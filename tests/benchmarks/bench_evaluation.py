@@ -14,11 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import EvaluationFilterConfig
 from leod.evaluation.prophesee import evaluate_detections
 from leod.inference.merge import merge_views
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.frame_boxes import FrameBoxes
+from leod.sequences.frame_boxes import FrameBoxes
 
 FRAMES, OBJECTS, DETECTIONS = 3000, 3, 11
 PUBLISHED_S = 8.6

@@ -16,12 +16,12 @@ import hdf5plugin
 import numpy as np
 import torch
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.config.schema import SensorSize, SequenceConfig, TrainingConfig
-from leod.data.module import TrainingData, training_loader
-from leod.data.sequence import open_split
-from leod.events.representations import representation_file_name, representation_name
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
-from leod.labels.files import representations_dir, write_labelled_frames, write_labels
+from leod.sampling.training_data import TrainingData, training_loader
+from leod.sequences.layout import representations_dir, write_labelled_frames, write_labels
+from leod.sequences.representations import representation_file_name, representation_name
+from leod.sequences.sequence import open_split
 
 
 def write_sequence(folder: Path, config: SequenceConfig, num_frames: int, label_every: int, seed: int) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.config.schema import DatasetConfig, SensorSize, WindowsConfig
-from leod.config.stages import PreprocessSettings
-from leod.events.chunk import EventChunk
-from leod.events.dat import write_dat
-from leod.events.frame_file import FrameCompressor
-from leod.events.recording import open_recording
-from leod.events.representations import FrameBuilder
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
+from leod.config.settings import PreprocessSettings
+from leod.recordings.chunk import EventChunk
+from leod.recordings.dat import write_dat
+from leod.recordings.recording import open_recording
+from leod.sequences.frame_file import FrameCompressor
+from leod.sequences.representations import FrameBuilder
 from leod.stages.preprocess import preprocess
 
 HEIGHT, WIDTH, WINDOW_US, WINDOWS, LABEL_EVERY = 240, 304, 50_000, 600, 5

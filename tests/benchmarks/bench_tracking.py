@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import TrackFilterConfig
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.tracking import filter_tracks
+from leod.sequences.frame_boxes import FrameBoxes
 
 PUBLISHED_SECONDS = 2.12
 REQUIRED_RATIO = 20

@@ -8,7 +8,7 @@ import pytest
 
 from leod.config.load import load_settings, load_study, study_schema
 from leod.config.schema import HardwareConfig, StudyConfig
-from leod.config.stages import SubsampleSettings, TrainSettings
+from leod.config.settings import SubsampleSettings, TrainSettings
 from leod.errors import ConfigError
 from leod.files import read_json
 from leod.study.experiments import study_experiments

@@ -11,7 +11,7 @@ import pytest
 
 from leod.config.load import load_study
 from leod.config.schema import TrainingConfig
-from leod.config.stages import (
+from leod.config.settings import (
     EvaluateSettings,
     GenerateSettings,
     SubsampleSettings,

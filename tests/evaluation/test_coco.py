@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.evaluation.coco import METRICS, compute_precision, no_detection_metrics
-from leod.labels.dtypes import LABEL_DTYPE
 
 
 def boxes(*class_ids):

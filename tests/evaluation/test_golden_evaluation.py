@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import EvaluationFilterConfig
 from leod.evaluation.prophesee import evaluate_detections, takes_part
-from leod.labels.dtypes import LABEL_DTYPE
 
 FIELDS = ("t", "x", "y", "w", "h", "class_id", "class_confidence")
 REFERENCE_NAMES = {"AP": "AP", "AP50": "AP_50", "AP75": "AP_75", "AP_S": "AP_S", "AP_M": "AP_M", "AP_L": "AP_L"}

@@ -17,15 +17,15 @@ from tiny_sequences import (
 )
 
 from leod.config.schema import DetectionConfig, EvaluationFilterConfig
-from leod.data.sequence import Sequence
 from leod.evaluation.labelled_frames import (
     detect_labelled_frames,
     evaluate_labelled_frames,
     gather_labelled_frames,
     share_of_rank,
 )
-from leod.events.representations import representation_name
-from leod.labels.files import label_file, timestamps_file, write_labels
+from leod.sequences.layout import label_file, timestamps_file, write_labels
+from leod.sequences.representations import representation_name
+from leod.sequences.sequence import Sequence
 
 DETECTION = DetectionConfig(confidence_threshold=0.1, batch_size=2, sequence_length=4)
 LENGTHS = {"a": 7, "b": 12, "c": 3, "d": 9}

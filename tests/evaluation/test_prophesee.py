@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import EvaluationFilterConfig
 from leod.evaluation.prophesee import evaluate_detections, takes_part
-from leod.labels.dtypes import LABEL_DTYPE
 
 SIZE = (240, 304)
 CLASSES = ("car", "pedestrian")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.inference.merge import ViewCollector
 from leod.inference.views import View
-from leod.labels.dtypes import LABEL_DTYPE
 
 FIELDS = ("t", "x", "y", "w", "h", "class_id", "class_confidence", "objectness")
 

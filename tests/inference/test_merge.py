@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.inference.merge import ViewCollector, merge_views
 from leod.inference.views import PLAIN, TIME_REVERSED, View
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.frame_boxes import FrameBoxes
+from leod.sequences.frame_boxes import FrameBoxes
 
 
 def rows(*boxes):

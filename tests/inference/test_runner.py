@@ -15,12 +15,12 @@ from tiny_sequences import (
     write_tiny_sequence,
 )
 
+from leod.boxes.operations import flip_left_right, from_detection_rows
 from leod.config.schema import DetectionConfig, ViewsConfig
-from leod.data.sequence import Sequence
 from leod.errors import ConfigError, ResourceError
 from leod.inference.runner import detect_sequences
 from leod.inference.views import PLAIN, TIME_REVERSED, View, views_of
-from leod.labels.boxes import flip_left_right, from_detection_rows
+from leod.sequences.sequence import Sequence
 
 ALL_VIEWS = views_of(ViewsConfig())
 LENGTHS = {"a": 7, "b": 12, "c": 3, "d": 9}

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import ViewsConfig
 from leod.inference.views import View, frames_to_read, scale_boxes, true_frames, views_of
-from leod.labels.dtypes import LABEL_DTYPE
 
 
 def box(x, y, w, h):

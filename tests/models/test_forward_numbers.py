@@ -13,7 +13,7 @@ import torch
 from small_models import SMALL_MODEL, small_sequence
 
 from leod.models.detector import build_detector
-from leod.models.weights import PUBLISHED_DATASETS, PUBLISHED_MODELS, published_name
+from leod.published.weights import PUBLISHED_DATASETS, PUBLISHED_MODELS, published_name
 
 PREDICTION_ROWS = (0, 57, 95, 125)
 PREDICTIONS = (

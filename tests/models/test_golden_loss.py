@@ -12,7 +12,7 @@ from leod.config.schema import LossConfig
 from leod.models.assignment import assign
 from leod.models.head import STRIDES, Anchors, DecoupledHead, decode_boxes, decode_predictions
 from leod.models.loss import LOSS_NAMES, DetectionLoss
-from leod.models.weights import our_name
+from leod.published.weights import our_name
 
 
 def read(path) -> dict[str, np.ndarray]:

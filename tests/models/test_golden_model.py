@@ -11,7 +11,7 @@ import torch
 
 from leod.config.schema import ModelConfig, RepresentationConfig, SensorSize, SequenceConfig
 from leod.models.detector import build_detector
-from leod.models.weights import our_name, published_name
+from leod.published.weights import our_name, published_name
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import pytest
 from label_rows import from_label_rows
 
 from leod.config.schema import SensorSize, SequenceConfig, TrackFilterConfig
-from leod.config.stages import TrackFilterSettings
+from leod.config.settings import TrackFilterSettings
 from leod.inference.merge import ViewCollector
 from leod.inference.views import View
-from leod.labels.files import read_labelled_frames, read_labels, representations_dir
 from leod.pseudo_labels.writer import write_pseudo_labelled
+from leod.sequences.layout import read_labelled_frames, read_labels, representations_dir
 from leod.stages.track_filter import track_sequence
 
 REPRESENTATION, FRAMES_FILE = "stacked_histogram_dt=50_nbins=10", "event_representations.h5"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from label_rows import from_label_rows
 
-from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.quality import QualityTally, scores_and_ious
+from leod.sequences.frame_boxes import FrameBoxes
 
 CLASSES = {2: ("car", "ped"), 3: ("ped", "cyc", "car")}
 """Number of classes -> their names in the published code."""

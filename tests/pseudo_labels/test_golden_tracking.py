@@ -7,8 +7,8 @@ import pytest
 from label_rows import from_label_rows
 
 from leod.config.schema import TrackFilterConfig
-from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.tracking import CONFIDENCE_DECAY, MIN_CONFIDENCE, filter_tracks
+from leod.sequences.frame_boxes import FrameBoxes
 
 MODES = [
     ("fwd_noinpaint", "forward", False),

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.errors import DataError
-from leod.labels.dtypes import LABEL_DTYPE
 from leod.pseudo_labels.predictions import PredictionsFile, PredictionShards, SequencePredictions, write_predictions
 
 SENSOR = (24, 32)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.frame_boxes import FrameBoxes
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.pseudo_labels.quality import QualityTally, ScoreRelation, decided, overlaps
+from leod.sequences.frame_boxes import FrameBoxes
 
 CLASSES = ("car", "pedestrian")
 

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.errors import DataError
 from leod.files import write_json
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.thresholds import (
     NO_PSEUDO_LABELS,
     Matches,
@@ -17,6 +16,7 @@ from leod.pseudo_labels.thresholds import (
     precision_curve,
     read_thresholds,
 )
+from leod.sequences.frame_boxes import FrameBoxes
 
 
 def matches(pairs, found_at=()):

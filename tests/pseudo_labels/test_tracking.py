@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.config.schema import TrackFilterConfig
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
-from leod.labels.frame_boxes import FrameBoxes
 from leod.pseudo_labels.tracking import filter_tracks
+from leod.sequences.frame_boxes import FrameBoxes
 
 SIZE = (240, 304)
 FORWARD = TrackFilterConfig(direction="forward")

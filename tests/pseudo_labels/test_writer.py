@@ -4,9 +4,11 @@ import h5py
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE
 from leod.errors import DataError
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE
-from leod.labels.files import (
+from leod.pseudo_labels.writer import check_sequence, link_split, write_pseudo_labelled
+from leod.sequences.frame_boxes import FrameBoxes, read_frame_boxes
+from leod.sequences.layout import (
     label_file,
     labelled_frames_file,
     representations_dir,
@@ -15,8 +17,6 @@ from leod.labels.files import (
     write_labels,
     write_timestamps,
 )
-from leod.labels.frame_boxes import FrameBoxes, read_frame_boxes
-from leod.pseudo_labels.writer import check_sequence, link_split, write_pseudo_labelled
 
 REPRESENTATION, FRAMES_FILE, NUM_FRAMES = "stacked_histogram_dt=50_nbins=10", "event_representations.h5", 12
 

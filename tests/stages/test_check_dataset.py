@@ -10,10 +10,10 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.config.schema import RepresentationConfig, SensorSize, SequenceConfig
 from leod.errors import DataError
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
-from leod.labels.files import (
+from leod.sequences.layout import (
     label_file,
     representations_dir,
     timestamps_file,

@@ -7,13 +7,13 @@ from pseudo_label_study import generate_settings, write_data_set
 from tiny_sequences import CONFIG, MODEL, CountingDetector, numbered_frames, random_detector, write_tiny_sequence
 
 from leod.config.schema import BoxFilterConfig, DetectionConfig, HardwareConfig, ThresholdChoiceConfig, ViewsConfig
-from leod.config.stages import ChooseThresholdsSettings
+from leod.config.settings import ChooseThresholdsSettings
 from leod.errors import ConfigError, DataError
 from leod.files import read_json, write_json
 from leod.models.checkpoint import save_detector
 from leod.stages import choose_thresholds as stage
 from leod.stages.choose_thresholds import choose_thresholds
-from leod.stages.generate import generate_pseudo_labels
+from leod.stages.generate_pseudo_labels import generate_pseudo_labels
 
 HARDWARE = HardwareConfig(accelerator="cpu", num_workers=0)
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 from tiny_sequences import CONFIG, HEIGHT, MODEL, WIDTH, random_detector
 
+from leod.boxes.box_files import read_boxes
 from leod.cli import main
 from leod.config.schema import RecordingTimesConfig, SensorSize
 from leod.errors import ConfigError, DataError
-from leod.events.chunk import EventChunk
-from leod.events.dat import write_dat
-from leod.events.recording import open_recording
-from leod.events.representations import FrameBuilder
-from leod.labels.formats import read_boxes
 from leod.models.checkpoint import save_detector
 from leod.models.detector import build_detector
 from leod.models.postprocess import postprocess
+from leod.recordings.chunk import EventChunk
+from leod.recordings.dat import write_dat
+from leod.recordings.recording import open_recording
+from leod.sequences.representations import FrameBuilder
 from leod.stages.detect import detect
 
 SAMPLES = Path(os.environ.get("LEOD_SAMPLES", Path(__file__).resolve().parents[3] / "shared" / "data"))

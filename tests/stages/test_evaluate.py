@@ -8,11 +8,11 @@ import pytest
 from tiny_sequences import CONFIG, MODEL, random_detector, random_frames, write_tiny_sequence
 
 from leod.config.schema import DetectionConfig, EvaluationFilterConfig, HardwareConfig, ModelConfig
-from leod.config.stages import EvaluateSettings
+from leod.config.settings import EvaluateSettings
 from leod.errors import CheckpointError, ConfigError, DataError
 from leod.evaluation.coco import METRICS
-from leod.labels.files import label_file
 from leod.models.checkpoint import save_detector
+from leod.sequences.layout import label_file
 from leod.stages.evaluate import evaluate
 
 CPU = HardwareConfig(accelerator="cpu", num_workers=0)

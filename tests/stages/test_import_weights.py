@@ -17,7 +17,7 @@ from small_models import SMALL_MODEL, small_detector, small_sequence
 
 from leod.errors import CheckpointError
 from leod.models.checkpoint import load_detector, read_detector_file, save_detector
-from leod.models.weights import PUBLISHED_DATASETS, PUBLISHED_MODELS, published_name
+from leod.published.weights import PUBLISHED_DATASETS, PUBLISHED_MODELS, published_name
 from leod.stages.export_weights import export_weights
 from leod.stages.import_weights import import_weights
 

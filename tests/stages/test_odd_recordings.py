@@ -9,10 +9,10 @@ import hdf5plugin  # noqa: F401 -- registers the filter
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.config.schema import BoxFilterConfig, DatasetConfig, LabelTimesConfig, SensorSize
-from leod.config.stages import PreprocessSettings
+from leod.config.settings import PreprocessSettings
 from leod.errors import ConfigError, DataError
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
 from leod.stages.check_dataset import inspect_dataset
 from leod.stages.preprocess import preprocess
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
+from leod.boxes.box_files import read_boxes
 from leod.config.load import resolve_study
-from leod.config.stages import PreprocessSettings
-from leod.data.sequence import Sequence
-from leod.labels.formats import read_boxes
+from leod.config.schema import DatasetConfig
+from leod.config.settings import PreprocessSettings
+from leod.sequences.sequence import Sequence
 from leod.stages.export_labels import export_labels
 from leod.stages.preprocess import preprocess
 
@@ -33,8 +34,11 @@ def evt3_recording(path, duration_us, height, width):
 def guide():
     text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(csv|yaml)\n(.*?)```", text, flags=re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["csv", "yaml", "yaml"]
-    return [content for _, content in blocks]
+    assert [kind for kind, _ in blocks] == ["csv", "yaml", "yaml", "yaml"]
+    boxes, dataset, times, study = (content for _, content in blocks)
+    # Times that are put right are a part of a data set file.
+    DatasetConfig.model_validate(yaml.safe_load(dataset) | yaml.safe_load(times))
+    return boxes, dataset, study
 
 
 @pytest.fixture(scope="module")

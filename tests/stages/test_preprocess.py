@@ -12,15 +12,15 @@ import hdf5plugin  # noqa: F401 -- registers the filter
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.config.schema import BoxFilterConfig, DatasetConfig, RepresentationConfig, SensorSize, WindowsConfig
-from leod.config.stages import PreprocessSettings
+from leod.config.settings import PreprocessSettings
 from leod.errors import ConfigError, DataError, LockedError, ResourceError
-from leod.events.chunk import EventChunk
-from leod.events.dat import write_dat
-from leod.events.frame_file import FrameFile
-from leod.events.representations import stacked_histogram
 from leod.files import locked
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
+from leod.recordings.chunk import EventChunk
+from leod.recordings.dat import write_dat
+from leod.sequences.frame_file import FrameFile
+from leod.sequences.representations import stacked_histogram
 from leod.stages.preprocess import preprocess
 
 HEIGHT, WIDTH = 24, 32
@@ -319,7 +319,7 @@ RUN_SLOWLY = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from leod.events.frame_file import FrameFile
+from leod.sequences.frame_file import FrameFile
 from test_preprocess import Study
 write = FrameFile.write
 def slowly(self, index, chunk):

@@ -13,16 +13,16 @@ from made_up_study import CLASSES, made_up_results, made_up_settings
 from pseudo_label_study import model_config, sequence_config, track_filter_settings, write_data_set, write_shards
 
 from leod.errors import DataError
-from leod.events.plausibility import BoxFacts, RecordingFacts
 from leod.files import read_json, write_json
 from leod.models.checkpoint import save_detector
 from leod.models.detector import build_detector
+from leod.report.captioned import report_figures
+from leod.report.content import report_page
+from leod.sequences.plausibility import BoxFacts, RecordingFacts
 from leod.stages.report import report
 from leod.stages.track_filter import track_filter
 from leod.study.jobs import FIGURES
 from leod.study.plan import DetectorFiles, read_plan
-from leod.visualization.captioned import report_figures
-from leod.visualization.report import report_page
 
 EXPERIMENT = "weakly_supervised-0.05-seed0"
 

@@ -15,15 +15,15 @@ from pseudo_label_study import (
     write_data_set,
 )
 
+from leod.boxes.dtypes import IGNORED_CLASS_ID
+from leod.boxes.kept_labels import KeptLabels
 from leod.config.schema import LabelBudget, RepresentationConfig, TrainingConfig
-from leod.config.stages import SubsampleSettings
-from leod.data.module import TrainingData
-from leod.data.sequence import open_split
+from leod.config.settings import SubsampleSettings
 from leod.files import read_json
-from leod.labels.dtypes import IGNORED_CLASS_ID
-from leod.labels.frame_boxes import read_frame_boxes
-from leod.labels.splits import KeptLabels
 from leod.pseudo_labels.predictions import write_predictions
+from leod.sampling.training_data import TrainingData
+from leod.sequences.frame_boxes import read_frame_boxes
+from leod.sequences.sequence import open_split
 from leod.stages.subsample_labels import subsample_labels
 from leod.stages.track_filter import track_filter
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.config.schema import SensorSize, SimulationConfig
-from leod.config.stages import SimulateSettings
+from leod.config.settings import SimulateSettings
 from leod.errors import ConfigError, DataError
-from leod.events.recording import open_recording
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
+from leod.recordings.recording import open_recording
 from leod.stages import simulate as stage
 from leod.stages.simulate import simulate
 

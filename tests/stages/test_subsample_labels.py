@@ -9,13 +9,13 @@ import time
 import numpy as np
 import pytest
 
+from leod.boxes.dtypes import LABEL_DTYPE
+from leod.boxes.kept_labels import KeptLabels
 from leod.config.schema import LabelBudget, RepresentationConfig
-from leod.config.stages import SubsampleSettings
+from leod.config.settings import SubsampleSettings
 from leod.errors import ConfigError, DataError
-from leod.events.representations import representation_name
-from leod.labels.dtypes import LABEL_DTYPE
-from leod.labels.files import labelled_frames_file, write_labelled_frames, write_labels
-from leod.labels.splits import KeptLabels
+from leod.sequences.layout import labelled_frames_file, write_labelled_frames, write_labels
+from leod.sequences.representations import representation_name
 from leod.stages.import_split import ImportSplitSettings, import_split
 from leod.stages.subsample_labels import subsample_labels
 

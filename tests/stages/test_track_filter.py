@@ -22,14 +22,14 @@ from pseudo_label_study import (
     write_shards,
 )
 
-from leod.data.sequence import Sequence
+from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.errors import ConfigError, DataError, LockedError
 from leod.files import locked
-from leod.labels.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
-from leod.labels.files import label_file, read_labels, write_labelled_frames, write_labels
-from leod.labels.frame_boxes import read_frame_boxes
 from leod.pseudo_labels import writer
 from leod.pseudo_labels.predictions import write_predictions
+from leod.sequences.frame_boxes import read_frame_boxes
+from leod.sequences.layout import label_file, read_labels, write_labelled_frames, write_labels
+from leod.sequences.sequence import Sequence
 from leod.stages import track_filter as stage
 from leod.stages.track_filter import refilter_dataset, track_filter
 

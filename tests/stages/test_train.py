@@ -19,11 +19,12 @@ import pytest
 import torch
 from train_scenario import CPU, LABELLED_FRAMES, settings, write_dataset
 
+from leod.boxes.kept_labels import KeptLabels
 from leod.errors import CheckpointError, ConfigError, DataError, LockedError, ResourceError
 from leod.files import locked
-from leod.labels.splits import KeptLabels
 from leod.models.checkpoint import load_detector
-from leod.stages.train import pretrain, self_train
+from leod.stages.pretrain import pretrain
+from leod.stages.self_train import self_train
 from leod.training.module import DetectionTraining
 
 RESULTS = {"model.ckpt", "training.csv", "training.json"}
@@ -124,7 +125,7 @@ def test_self_training_uses_all_labels_and_the_previous_detector(dataset, undist
     root, _ = dataset
     previous = undisturbed() / "model.ckpt"
     chosen = settings(initial_weights="previous", steps=1, learning_rate=1e-12)
-    with caplog.at_level(logging.INFO, logger="leod.data"):
+    with caplog.at_level(logging.INFO, logger="leod.sampling"):
         self_train(root, root, tmp_path / "out", chosen, hardware=CPU, previous=previous)
     assert f"training on {3 * len(LABELLED_FRAMES)} kept labelled frames" in caplog.text
     assert files(tmp_path / "out") == RESULTS
@@ -240,7 +241,7 @@ def test_damaged_frames_are_reported_by_a_loader_process_as_data_error(dataset, 
     def unreadable(self, start, stop):
         raise DataError("frames.h5", "cut off: delete it")
 
-    monkeypatch.setattr("leod.data.sequence.Sequence.read_frames", unreadable)
+    monkeypatch.setattr("leod.sequences.sequence.Sequence.read_frames", unreadable)
     with pytest.raises(DataError) as caught:
         pretrain(*dataset, tmp_path, settings(), hardware=CPU.model_copy(update={"num_workers": 1}))
     assert str(caught.value) == "frames.h5: cut off: delete it"
@@ -541,6 +542,10 @@ def test_killed_process_and_waiting_process_go_on_where_they_were(dataset, undis
     os.killpg(process.pid, signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         raise AssertionError(f"ended: {process.communicate(timeout=3.0)[1]}")
+    # It waits by now; a scheduler may repeat itself.
+    os.kill(process.pid, signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        raise AssertionError(f"ended: {process.communicate(timeout=1.0)[1]}")
     with pytest.raises(LockedError):
         pretrain(*dataset, tmp_path, settings(), hardware=CPU)
     os.killpg(process.pid, signal.SIGKILL)

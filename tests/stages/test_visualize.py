@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from tiny_sequences import CONFIG, HEIGHT, WIDTH, random_detector, random_frames, write_tiny_sequence
 
+from leod.boxes.dtypes import LABEL_DTYPE
 from leod.errors import ConfigError, DataError
-from leod.labels.dtypes import LABEL_DTYPE
 from leod.models.checkpoint import save_detector
 from leod.pseudo_labels.predictions import SequencePredictions, write_predictions
 from leod.stages.visualize import visualize

@@ -9,10 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
+from leod.boxes.kept_labels import KeptLabels
 from leod.config.schema import HardwareConfig
-from leod.config.stages import TrainSettings
-from leod.labels.dtypes import RECORDING_BOX_DTYPE
-from leod.labels.files import (
+from leod.config.settings import TrainSettings
+from leod.sequences.layout import (
     list_sequences,
     read_labelled_frames,
     representations_dir,
@@ -20,7 +21,6 @@ from leod.labels.files import (
     write_labels,
     write_timestamps,
 )
-from leod.labels.splits import KeptLabels
 
 HEIGHT, WIDTH, CHANNELS = 32, 64, 4
 REPRESENTATION = "stacked_histogram_dt=50_nbins=2"
@@ -86,7 +86,7 @@ def write_dataset(root):
 
 def main():
     """Pretrain as the JSON argument says."""
-    from leod.stages.train import pretrain
+    from leod.stages.pretrain import pretrain
 
     arguments = json.loads(sys.argv[1])
     pretrain(

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from leod.config.schema import ModelConfig, SequenceConfig, TrainingConfig
-from leod.data.batch import Batch
 from leod.models.detector import build_detector
 from leod.models.loss import DetectionLoss
+from leod.sampling.batch import Batch
 from leod.training.module import CURVE_NAMES, DetectionTraining
 from leod.training.processes import Processes
 

@@ -15,9 +15,9 @@ import yaml
 from checkout import Checkout, copy_workflow
 
 from leod.config.schema import SensorSize, SimulationConfig
-from leod.events.chunk import EventChunk
-from leod.events.dat import write_dat
-from leod.events.simulator import RecordingSimulator
+from leod.recordings.chunk import EventChunk
+from leod.recordings.dat import write_dat
+from leod.simulation.simulator import RecordingSimulator
 
 SENSOR = SensorSize(height=260, width=346)
 CLASSES = ("car", "cyclist", "pedestrian")

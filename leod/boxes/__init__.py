@@ -1,0 +1,1 @@
+"""Boxes: arrays, operations, box files, kept labels."""

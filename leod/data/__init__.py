@@ -1,1 +1,0 @@
-"""Preprocessed sequences and what training and inference read of them, step by step."""

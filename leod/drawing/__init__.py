@@ -1,0 +1,1 @@
+"""Pictures and videos of frames with boxes."""

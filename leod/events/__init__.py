@@ -1,1 +1,0 @@
-"""Recordings: reading and writing events, counting them into event representations."""

@@ -1,0 +1,1 @@
+"""Recordings: formats, chunks of events, discovery."""

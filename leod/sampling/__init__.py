@@ -1,0 +1,1 @@
+"""What each training and inference step reads."""

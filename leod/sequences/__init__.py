@@ -1,0 +1,1 @@
+"""Preprocessed sequences: representations, windows, writing, reading, inspection."""
