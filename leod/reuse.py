@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _INDEX = "index.json"
 
 
-_WITHOUT_RESULTS = ("cli", "options.py", "progress.py", "study", "visualization")
+_WITHOUT_RESULTS = ("cli", "drawing", "options.py", "progress.py", "report", "study")
 """Parts of this package that no kept work depends on."""
 
 

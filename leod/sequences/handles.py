@@ -23,8 +23,13 @@ class _OpenFile:
     """Looking a dataset up anew takes as long as reading a small frame."""
 
 
-_open_files: OrderedDict[Path, _OpenFile] = OrderedDict()
+_open_files: OrderedDict[str, _OpenFile] = OrderedDict()
+"""By absolute path: the working folder may change."""
 _owner = os.getpid()
+
+
+def _place(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  (for every frame: pathlib takes several times as long)
 
 
 def _entry(path: Path) -> _OpenFile:
@@ -33,7 +38,8 @@ def _entry(path: Path) -> _OpenFile:
         # HDF5 handles must not be used on both sides of a fork.
         _open_files.clear()
         _owner = os.getpid()
-    entry = _open_files.get(path)
+    place = _place(path)
+    entry = _open_files.get(place)
     if entry is None:
         try:
             # Every chunk is read once, so that a cache of chunks would only cost a copy.
@@ -44,10 +50,10 @@ def _entry(path: Path) -> _OpenFile:
             raise DataError(
                 path, f"cannot be read as HDF5 ({error}); it may be cut off. Delete the sequence and preprocess again."
             ) from error
-        _open_files[path] = entry
+        _open_files[place] = entry
         while len(_open_files) > MAXIMUM_OPEN_FILES:
             _open_files.popitem(last=False)[1].file.close()
-    _open_files.move_to_end(path)
+    _open_files.move_to_end(place)
     return entry
 
 
@@ -82,6 +88,6 @@ def open_dataset(path: Path, name: str) -> h5py.Dataset:
 
 def close_hdf5(path: Path) -> None:
     """Close ``path`` if this process has it open, for instance because it is about to be replaced."""
-    entry = _open_files.pop(path, None)
+    entry = _open_files.pop(_place(path), None)
     if entry is not None and _owner == os.getpid():
         entry.file.close()

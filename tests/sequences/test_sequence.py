@@ -146,3 +146,12 @@ def test_linked_events(folder, config, tmp_path):
     shutil.copytree(folder / "labels_v2", linked / "labels_v2")
     (linked / "event_representations_v2").symlink_to(folder / "event_representations_v2")
     assert Sequence(linked, config).read_frames(0, 2).shape == (2, 20, 24, 32)
+
+
+def test_a_file_of_the_same_relative_name_is_another_one(tmp_path, config, monkeypatch):
+    shown = []
+    for index, name in enumerate(("here", "there")):
+        write_sequence(tmp_path / name / "one", index, 3, [2])
+        monkeypatch.chdir(tmp_path / name)
+        shown.append(Sequence(Path("one"), config).read_frames(0, 3))
+    assert not np.array_equal(*shown)
