@@ -1,5 +1,6 @@
 import pickle
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
