@@ -16,9 +16,10 @@ import numpy as np
 modules = [importlib.import_module(name) for name in sys.argv[1:]]
 assert all(module.__file__.startswith(sys.path[0]) for module in modules)
 from leod.boxes.dtypes import LABEL_DTYPE
+from leod.sequences.frame_boxes import FrameBoxes
 from leod.pseudo_labels.quality import overlaps
-boxes = np.ones(1, LABEL_DTYPE)
-assert overlaps(boxes, np.zeros(1, int), boxes, np.zeros(1, int)).pseudo.tolist() == [1.0]
+found = FrameBoxes(np.ones(1, LABEL_DTYPE), np.zeros(1, int))
+assert overlaps(found, found).pseudo.tolist() == [1.0]
 """
 
 

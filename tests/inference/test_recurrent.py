@@ -5,9 +5,9 @@ import pytest
 from tiny_sequences import CONFIG, random_detector, random_frames, write_tiny_sequence
 
 from leod.config.schema import DetectionConfig
-from leod.sequences.sequence import Sequence
 from leod.inference.recurrent import FRAMES_PER_CALL, detect_frames
 from leod.inference.runner import detect_sequences
+from leod.sequences.sequence import Sequence
 
 
 @pytest.mark.parametrize("frames", [[3, 9, 7], [0], [FRAMES_PER_CALL, 2], []])

@@ -1,7 +1,7 @@
 import numpy as np
 
-from leod.sampling.samples import shown_labels
 from leod.boxes.operations import is_ground_truth
+from leod.sampling.samples import shown_labels
 
 
 def test_ground_truth_of_the_first_step_stays_ground_truth(sequences):
