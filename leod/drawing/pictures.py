@@ -136,29 +136,6 @@ def paint_frame(frame: np.ndarray, theme: Theme = LIGHT, scale: int = 1) -> np.n
     return paint_counts(counts[bins:].sum(axis=0), counts[:bins].sum(axis=0), theme, scale)
 
 
-def paint_events(
-    x: np.ndarray, y: np.ndarray, p: np.ndarray, size: tuple[int, int], theme: Theme = LIGHT, scale: int = 1
-) -> np.ndarray:
-    """Paint the events of a span of time.
-
-    Args:
-        x: Columns, integers [n].
-        y: Rows, integers [n].
-        p: Polarities [n]; > 0 is rising brightness.
-        size: (height, width) of the sensor.
-        theme: Colours.
-        scale: Enlargement.
-
-    Returns:
-        uint8 [height * scale, width * scale, 3], RGB.
-    """
-    height, width = size
-    pixel = np.asarray(y, np.int64) * width + np.asarray(x, np.int64)
-    rising = np.asarray(p) > 0
-    counts = [np.bincount(pixel[mask], minlength=height * width).reshape(size) for mask in (rising, ~rising)]
-    return paint_counts(*counts, theme, scale)
-
-
 def kind_of(box: np.void) -> BoxKind:
     """What a row of a label file means: see `leod.boxes.dtypes`; ignored boxes without any score are inpainted."""
     if box["class_id"] == IGNORED_CLASS_ID:

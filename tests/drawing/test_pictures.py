@@ -16,7 +16,6 @@ from leod.drawing.pictures import (
     draw_boxes,
     kind_of,
     paint_counts,
-    paint_events,
     paint_frame,
 )
 
@@ -119,7 +118,9 @@ def test_a_histogram_and_its_events_look_the_same():
     np.add.at(frame, (10 * p + generator.integers(0, 10, 60), y, x), 1)
     picture = paint_frame(frame, scale=3)
     assert picture.shape == (24, 36, 3)
-    assert np.array_equal(picture, paint_events(x, y, p, (8, 12), scale=3))
+    pixel = 12 * y + x
+    rising, falling = (np.bincount(pixel[mask], minlength=96).reshape(8, 12) for mask in (p == 1, p == 0))
+    assert np.array_equal(picture, paint_counts(rising, falling, scale=3))
 
 
 def test_a_mixed_density_stack_shows_its_last_channel():
