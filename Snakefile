@@ -30,4 +30,4 @@ rule all:
     input:
         rules.summarise.output,
         rules.write_report.output,
-        detectors(),
+        [str(detector.model) for detector in FILES.plan().detectors],

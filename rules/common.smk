@@ -22,20 +22,11 @@ from leod.study.manifests import describe_names, lost_recordings, lost_sequences
 from leod.study.study import Study
 
 
-def nulls(value):
-    """`snakemake --config key=null` arrives as the text 'null'."""
-    if isinstance(value, dict):
-        return {key: nulls(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [nulls(entry) for entry in value]
-    return None if value == "null" else value
-
-
 def read_study() -> Study:
     files = [Path(file) for file in workflow.configfiles]
     folders = [file.parent for file in files] + [Path(workflow.basedir) / "configs"]
     try:
-        return Study(nulls(config), folders, ", ".join(map(str, files)) or "--config")
+        return Study(config, folders, ", ".join(map(str, files)) or "--config")
     except LeodError as error:
         raise WorkflowError(str(error))
 
@@ -88,39 +79,9 @@ def previous_model(wildcards) -> str:
     return FILES.model(wildcards.experiment, int(wildcards.round) - 1)
 
 
-def published_weights() -> list[str]:
-    """The file that pretraining takes instead of training, if the study names one."""
-    return [str(STUDY.pretrain.from_checkpoint)] if STUDY.pretrain.from_checkpoint else []
-
-
-def pretraining_sequences() -> list[str]:
-    """What pretraining reads, unless it takes published weights."""
-    return [] if STUDY.pretrain.from_checkpoint else FILES.manifests("train", "val")
-
-
-def previous_detector(wildcards) -> list[str]:
-    """Self-training starts from scratch unless the study says otherwise: only then it depends on the weights."""
-    return [previous_model(wildcards)] if STUDY.self_train.initial_weights == "previous" else []
-
-
-def chosen_thresholds(wildcards) -> list[str]:
-    """The file of chosen score thresholds, if the study has them chosen."""
-    return [f"{ROUND}/thresholds.json".format(**wildcards)] if FILES.chooses_thresholds else []
-
-
-def detectors() -> list[str]:
-    """Every detector of the study; as targets, so that a deleted one is made again."""
-    return [str(detector.model) for detector in FILES.plan().detectors]
-
-
 def threads_of_detector() -> int:
     """CPU threads of a job that runs the detector."""
     return STUDY.hardware.threads or workflow.cores or 4
-
-
-def gpus() -> int:
-    """GPUs of a training job; inference takes one."""
-    return 0 if STUDY.hardware.accelerator == "cpu" else STUDY.hardware.devices
 
 
 def limit_gpu_jobs() -> None:
@@ -172,18 +133,6 @@ def report_figures() -> dict:
     }
 
 
-def tell_about_missing_data() -> None:
-    """`snakemake -n` works without data; whoever runs for real should know where to put them."""
-    if DATASET.simulate is not None:
-        return
-    folder = DATASET.recordings or DATASET.sequences
-    if not Path(folder).is_dir():
-        kind = "recordings" if DATASET.recordings else "preprocessed sequences"
-        logger.warning(
-            f"Data set '{DATASET.name}': {folder} does not exist yet. Put its {kind} into {folder}/train, /val and /test, "
-            f"or name another folder: dataset: {{base: {DATASET.name}, {kind.split()[-1]}: FOLDER}}"
-        )
-
-
-tell_about_missing_data()
+if missing := FILES.missing_data():
+    logger.warning(missing)
 limit_gpu_jobs()

@@ -13,7 +13,7 @@ rule evaluate:
         "../envs/leod.yaml"
     threads: threads_of_detector()
     resources:
-        gpu=min(gpus(), 1),
+        gpu=min(FILES.gpus, 1),
         mem_mb=8000,
         runtime=480,
     params:

@@ -19,7 +19,7 @@ if FILES.chooses_thresholds:
             "../envs/leod.yaml"
         threads: threads_of_detector()
         resources:
-            gpu=min(gpus(), 1),
+            gpu=min(FILES.gpus, 1),
             mem_mb=8000,
             runtime=480,
         params:
@@ -41,7 +41,7 @@ rule generate_pseudo_labels:
         FILES.manifests("train"),
         model=previous_model,
         labels=rules.subsample_labels.output.labels,
-        thresholds=chosen_thresholds,
+        thresholds=lambda wildcards: FILES.chosen_thresholds(wildcards.experiment, int(wildcards.round)),
     output:
         predictions=f"{ROUND}/predictions/{{shard}}.h5",
     log:
@@ -56,7 +56,7 @@ rule generate_pseudo_labels:
         "../envs/leod.yaml"
     threads: threads_of_detector()
     resources:
-        gpu=min(gpus(), 1),
+        gpu=min(FILES.gpus, 1),
         mem_mb=16000,
         runtime=1440,
     params:

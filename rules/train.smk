@@ -1,8 +1,8 @@
 # Detectors: pretraining (round 0) and self-training (round 1, 2, …).
 rule pretrain:
     input:
-        pretraining_sequences(),
-        weights=published_weights(),
+        FILES.pretraining_sequences(),
+        weights=FILES.published_weights(),
         labels=rules.subsample_labels.output.labels,
     output:
         model=f"{FILES.first_round}/model.ckpt",
@@ -16,7 +16,7 @@ rule pretrain:
         "../envs/leod.yaml"
     threads: threads_of_detector()
     resources:
-        gpu=gpus(),
+        gpu=FILES.gpus,
         nodes=1,
         mem_mb=16000,
         runtime=4320,
@@ -46,7 +46,7 @@ rule self_train:
         FILES.manifests("train", "val"),
         dataset=f"{ROUND}/dataset",
         manifest=f"{ROUND}/dataset.json",
-        previous=previous_detector,
+        previous=lambda wildcards: FILES.previous_detector(wildcards.experiment, int(wildcards.round)),
     output:
         model=f"{ROUND}/model.ckpt",
         curves=f"{ROUND}/training.csv",
@@ -63,7 +63,7 @@ rule self_train:
         "../envs/leod.yaml"
     threads: threads_of_detector()
     resources:
-        gpu=gpus(),
+        gpu=FILES.gpus,
         nodes=1,
         mem_mb=16000,
         runtime=4320,

@@ -35,13 +35,14 @@ class Study:
         manifest: Pattern of the files that say that the sequences of a split (and shard) are complete.
         shards: Shards of the pseudo-labels.
         chooses_thresholds: Whether each round has its score thresholds chosen.
+        gpus: GPUs of a training job; inference takes one.
 
     Raises:
         ConfigError: The configuration is wrong, or two cells have one name.
     """
 
     def __init__(self, content: Mapping[str, Any], folders: list[Path], source: str) -> None:
-        self.config = resolve_study(content, folders, source)
+        self.config = resolve_study(_with_nulls(content), folders, source)
         self.experiments = {entry.name: entry for entry in study_experiments(self.config)}
         self.folder = str(self.config.results / self.config.name)
         self.labels = f"{self.folder}/{OF_EXPERIMENT}/labels.json"
@@ -52,6 +53,7 @@ class Study:
         self.manifest = f"{manifests}/{{split}}-{{shard}}.json"
         self.shards = range(self.config.pseudo_labels.shards)
         self.chooses_thresholds = self.config.pseudo_labels.choose_thresholds is not None
+        self.gpus = 0 if self.config.hardware.accelerator == "cpu" else self.config.hardware.devices
 
     def log(self, rule: str) -> str:
         """Pattern of a rule's log."""
@@ -72,6 +74,37 @@ class Study:
     @property
     def _sequence_shards(self) -> range:
         return range(self.config.preprocess.shards if self.config.dataset.recordings else 1)
+
+    def published_weights(self) -> list[str]:
+        """The file that pretraining takes instead of training, if the study names one."""
+        checkpoint = self.config.pretrain.from_checkpoint
+        return [] if checkpoint is None else [str(checkpoint)]
+
+    def pretraining_sequences(self) -> list[str]:
+        """What pretraining reads, unless it takes published weights."""
+        return [] if self.published_weights() else self.manifests("train", "val")
+
+    def previous_detector(self, experiment: str, round: int) -> list[str]:
+        """What self-training starts from: nothing, unless the study says that it goes on from the round before."""
+        starts_anew = self.config.self_train.initial_weights == "scratch"
+        return [] if starts_anew else [self.model(experiment, round - 1)]
+
+    def chosen_thresholds(self, experiment: str, round: int) -> list[str]:
+        """The file of a round's chosen score thresholds, if the study has them chosen."""
+        file = f"{self.round}/thresholds.json".format(experiment=experiment, round=round)
+        return [file] if self.chooses_thresholds else []
+
+    def missing_data(self) -> str | None:
+        """What to tell a user whose data are not there yet; None if they are, or will be simulated."""
+        dataset = self.config.dataset
+        folder = dataset.recordings or dataset.sequences
+        if dataset.simulate is not None or folder.is_dir():
+            return None
+        kind = "recordings" if dataset.recordings else "preprocessed sequences"
+        return (
+            f"Data set '{dataset.name}': {folder} does not exist yet. Put its {kind} into {folder}/train, /val and "
+            f"/test, or name another folder: dataset: {{base: {dataset.name}, {kind.split()[-1]}: FOLDER}}"
+        )
 
     def recordings(self, split: str) -> list[str]:
         """The files that the sequences of a split are made from."""
@@ -149,3 +182,12 @@ class Study:
                     yield from ((rule, of_round) for rule in ("track_filter", "validate_quality", "self_train"))
                 for variant in evaluation.variants:
                     yield "evaluate", of_round | {"split": evaluation.split, "variant": variant}
+
+
+def _with_nulls(value: Any) -> Any:
+    """`snakemake --config key=null` arrives as the text 'null'."""
+    if isinstance(value, Mapping):
+        return {key: _with_nulls(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(entry) for entry in value]
+    return None if value == "null" else value

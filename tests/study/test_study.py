@@ -79,3 +79,25 @@ def test_data_that_are_there_already():
 def test_two_cells_of_one_name():
     with pytest.raises(ConfigError, match="twice"):
         study(seeds=[0, 0])
+
+
+def test_what_a_stage_needs_follows_from_the_settings():
+    plain = study(self_train={"steps": 1, "learning_rate": 1e-3, "sequence_length": 2})
+    assert plain.previous_detector("e", 2) == plain.published_weights() == plain.chosen_thresholds("e", 1) == []
+    assert len(plain.pretraining_sequences()) == 2
+    weights = {"steps": 1, "learning_rate": 1e-3, "sequence_length": 2, "from": "w.ckpt"}
+    given = study(pretrain=weights, pseudo_labels={"choose_thresholds": {"target_precision": 0.5}})
+    assert given.published_weights() == ["w.ckpt"]
+    assert given.pretraining_sequences() == []
+    assert given.chosen_thresholds("e", 1) == ["results/quickstart/e/round_1/thresholds.json"]
+    assert given.previous_detector("e", 2) == ["results/quickstart/e/round_1/model.ckpt"]
+    assert study(hardware={"accelerator": "cpu", "devices": 2}).gpus == 0
+    assert study(hardware={"accelerator": "auto", "devices": 2}).gpus == 2
+
+
+def test_nulls_of_the_command_line_and_data_that_are_not_there(tmp_path):
+    own = study(dataset={"base": "simulated", "simulate": "null", "recordings": str(tmp_path / "none")})
+    assert own.config.dataset.simulate is None
+    assert f"{tmp_path / 'none'} does not exist yet. Put its recordings into" in own.missing_data()
+    assert study().missing_data() is None
+    assert study(dataset={"base": "gen1", "sequences": str(tmp_path)}, references=[]).missing_data() is None
