@@ -5,17 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from leod.config.settings import (
-    ChooseThresholdsSettings,
-    EvaluateSettings,
-    GenerateSettings,
-    PreprocessSettings,
-    QualitySettings,
-    ReportSettings,
-    SimulateSettings,
-    TrackFilterSettings,
-    TrainSettings,
-)
+from leod.config import settings as stage
 from leod.errors import LeodError
 from leod.gpus import visible_gpus
 from leod.study.manifests import describe_names, lost_recordings, lost_sequences

@@ -18,7 +18,7 @@ if DATASET.simulate is not None:
             runtime=60,
         params:
             recordings=DATASET.recordings,
-            settings=settings(SimulateSettings.from_study(STUDY)),
+            settings=settings(stage.SimulateSettings.from_study(STUDY)),
         message:
             "Simulating the recordings of data set '{DATASET.name}'"
         shell:
@@ -49,7 +49,7 @@ if DATASET.recordings:
             recordings=DATASET.recordings,
             sequences=DATASET.sequences,
             shards=STUDY.preprocess.shards,
-            settings=settings(PreprocessSettings.from_study(STUDY)),
+            settings=settings(stage.PreprocessSettings.from_study(STUDY)),
             plausibility=without_influence(DATASET.plausibility),
         message:
             "Preprocessing {wildcards.split} recordings (shard {wildcards.shard})"

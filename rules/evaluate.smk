@@ -1,4 +1,4 @@
-# Metrics of every detector.
+# Metrics of every detector, and its latency.
 rule evaluate:
     input:
         lambda wildcards: FILES.manifests(wildcards.split),
@@ -19,7 +19,7 @@ rule evaluate:
     params:
         sequences=DATASET.sequences,
         hardware=without_influence(STUDY.hardware),
-        settings=settings(EvaluateSettings.from_study(STUDY)),
+        settings=settings(stage.EvaluateSettings.from_study(STUDY)),
     message:
         "Evaluating {wildcards.experiment}, round {wildcards.round} ({wildcards.variant}, {wildcards.split})"
     shell:

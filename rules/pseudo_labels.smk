@@ -25,7 +25,7 @@ if FILES.chooses_thresholds:
         params:
             sequences=DATASET.sequences,
             hardware=without_influence(STUDY.hardware),
-            settings=settings(ChooseThresholdsSettings.from_study(STUDY)),
+            settings=settings(stage.ChooseThresholdsSettings.from_study(STUDY)),
         message:
             "Choosing score thresholds: {wildcards.experiment}, round {wildcards.round}"
         shell:
@@ -64,7 +64,7 @@ rule generate_pseudo_labels:
         shards=len(FILES.shards),
         thresholds=lambda wildcards, input: " ".join(f"--thresholds {shlex.quote(file)}" for file in input.thresholds),
         hardware=without_influence(STUDY.hardware),
-        settings=settings(GenerateSettings.from_study(STUDY)),
+        settings=settings(stage.GenerateSettings.from_study(STUDY)),
     message:
         "Pseudo-labels of {wildcards.experiment}, round {wildcards.round}, shard {wildcards.shard}"
     shell:
@@ -98,7 +98,7 @@ rule track_filter:
         runtime=120,
     params:
         sequences=DATASET.sequences,
-        settings=settings(TrackFilterSettings.from_study(STUDY)),
+        settings=settings(stage.TrackFilterSettings.from_study(STUDY)),
     message:
         "Filtering by tracks: {wildcards.experiment}, round {wildcards.round}"
     shell:
@@ -128,7 +128,7 @@ rule validate_quality:
         runtime=120,
     params:
         sequences=DATASET.sequences,
-        settings=settings(QualitySettings.from_study(STUDY)),
+        settings=settings(stage.QualitySettings.from_study(STUDY)),
     message:
         "Quality of the pseudo-labels: {wildcards.experiment}, round {wildcards.round}"
     shell:

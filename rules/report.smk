@@ -68,7 +68,7 @@ rule write_report:
         runtime=60,
     params:
         figures=subpath(output.average_precision, parent=True),
-        settings=settings(ReportSettings.from_study(STUDY)),
+        settings=settings(stage.ReportSettings.from_study(STUDY)),
     message:
         "Writing the report of the study: {output.page}"
     shell:

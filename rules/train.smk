@@ -76,7 +76,7 @@ rule self_train:
         previous=lambda wildcards, input: " ".join(f"--previous {shlex.quote(file)}" for file in input.previous),
         seed=lambda wildcards: FILES.experiments[wildcards.experiment].seed,
         hardware=without_influence(STUDY.hardware),
-        settings=settings(TrainSettings.for_self_training(STUDY)),
+        settings=settings(stage.TrainSettings.for_self_training(STUDY)),
     message:
         "Self-training {wildcards.experiment}, round {wildcards.round}"
     shell:
