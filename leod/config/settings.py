@@ -244,6 +244,19 @@ class EvaluateSettings(Settings):
         )
 
 
+class LatencySettings(Settings):
+    """Settings of `measure_latency`."""
+
+    sequence: SequenceConfig
+    model: ModelConfig
+    detection: DetectionConfig
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the stage uses out of ``study``."""
+        return cls(sequence=study.dataset.sequence_config(), model=study.model, detection=study.evaluate.detection)
+
+
 class ReportSettings(Settings):
     """Settings of `report`: the study but for folders of results and the use of the machine."""
 

@@ -17,6 +17,7 @@ JOBS = {
     "validate_quality": f"{OF_ROUND}/validate_quality",
     "self_train": f"{OF_ROUND}/self_train",
     "evaluate": f"{OF_ROUND}/evaluate-{{split}}_{{variant}}",
+    "measure_latency": f"{OF_ROUND}/measure_latency",
     "write_plan": "write_plan",
     "summarise": "summarise",
     "write_report": "write_report",
