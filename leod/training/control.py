@@ -124,8 +124,6 @@ class TrainingControl(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put everything back as it was; make up for a validation that was cut off."""
         module = _our(pl_module)
-        # Lightning has just put handlers of its own in place, which would end training between two saved states.
-        self._requests.install()
         if self._resumed is not None:
             self._restore(trainer, module, self._resumed)
             self._resumed = None
@@ -134,6 +132,11 @@ class TrainingControl(pl.Callback):
         if self._processes.first:
             self._bar = progress(None, "training", total=self._training.steps, unit="step")
             self._bar.n = self._bar.initial = self.progress.step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals back: Lightning, between the two hooks, has put handlers of its own in place."""
+        del trainer, pl_module
+        self._requests.install()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -107,11 +107,7 @@ def _train_in_this_process(job: TrainingJob, requests: StopRequests) -> None:
         memory_errors("training", _MEMORY_ADVICE),
         process_group(job.hardware) as environment,
     ):
-        try:
-            _train(job, requests, environment)
-        except SIGTERMException:
-            # Lightning's own handler, in the moment before ours replaces it: nothing was trained since the last save.
-            raise SystemExit(128 + signal.SIGTERM) from None
+        _train(job, requests, environment)
 
 
 def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnvironment) -> None:
@@ -169,7 +165,11 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
             training, progress, checkpoints, validation if chosen else None, requests, processes, loggers, resumed
         )
         trainer = build_trainer(job, control, environment, remaining_steps=training.steps - first_step)
-        trainer.fit(module, train_dataloaders=loader)
+        try:
+            trainer.fit(module, train_dataloaders=loader)
+        except SIGTERMException:
+            # Lightning's own handler, in the moment before ours replaces it: there is nothing new to save.
+            raise TrainingStopped(signal.SIGTERM, progress.step) from None
     logger.info("%d steps in %.1f s", progress.step - first_step, time.monotonic() - started)
     if processes.first:
         write_results(job, detector, progress, made_from, stopwatch)

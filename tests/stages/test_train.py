@@ -25,6 +25,8 @@ from leod.files import locked
 from leod.models.checkpoint import load_detector
 from leod.stages.pretrain import pretrain
 from leod.stages.self_train import self_train
+from leod.training.checkpoints import WorkingCheckpoints
+from leod.training.control import TrainingControl
 from leod.training.module import DetectionTraining
 
 RESULTS = {"model.ckpt", "training.csv", "training.json"}
@@ -487,6 +489,37 @@ def test_signal_saves_at_the_next_step(number, status, dataset, undisturbed, tmp
     assert_equal_results(tmp_path, undisturbed())
 
 
+class WaitingError(Exception):
+    """Training has come to waiting to be killed."""
+
+
+@pytest.mark.parametrize(
+    ("place", "accumulate", "step"),
+    [("save", 1, 4), ("on_fit_start", 1, 1), ("on_train_start", 1, 1), ("on_train_start", 2, 0)],
+)
+def test_terminated_training_waits_wherever_the_signal_meets_it(
+    place, accumulate, step, dataset, tmp_path, monkeypatch, caplog
+):
+    """Also after step 3 was asked for requests, and while the handlers are Lightning's."""
+    owner = WorkingCheckpoints if place == "save" else TrainingControl
+    original, signalled = getattr(owner, place), []
+
+    def terminated(self, *arguments):
+        if not signalled:
+            signalled.append(os.kill(os.getpid(), signal.SIGTERM))
+        return original(self, *arguments)
+
+    def wait():
+        raise WaitingError
+
+    monkeypatch.setattr(owner, place, terminated)
+    monkeypatch.setattr("leod.training.run.wait_to_be_killed", wait)
+    hardware = CPU.model_copy(update={"on_terminate": "wait"})
+    with pytest.raises(WaitingError):
+        pretrain(*dataset, tmp_path, settings(accumulate=accumulate), seed=3, hardware=hardware)
+    assert f"stopped by signal 15; training is saved at step {step}" in caplog.text
+
+
 def test_end_of_the_time_limit_saves_and_fails(dataset, undisturbed, tmp_path):
     hardware = CPU.model_copy(update={"time_limit_s": 60.0, "save_before_time_limit_s": 60.0})
     attempts = 0
@@ -541,7 +574,8 @@ def test_killed_process_and_waiting_process_go_on_where_they_were(dataset, undis
     os.killpg(process.pid, signal.SIGTERM)
     os.killpg(process.pid, signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
-        raise AssertionError(f"ended: {process.communicate(timeout=3.0)[1]}")
+        log = process.communicate(timeout=3.0)[1]
+        raise AssertionError(f"ended with {process.returncode}: {log}")
     # It waits by now; a scheduler may repeat itself.
     os.kill(process.pid, signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
