@@ -239,32 +239,6 @@ def _text_of(box: np.void, kind: BoxKind, classes: SequenceOf[str]) -> str:
     return f"{name} {float(box['objectness']) * float(box['class_confidence']):.2f}"
 
 
-def draw_boxes(
-    picture: np.ndarray,
-    boxes: np.ndarray,
-    classes: SequenceOf[str],
-    scale: int = 1,
-    theme: Theme = LIGHT,
-    kind: BoxKind | None = None,
-) -> np.ndarray:
-    """Draw boxes with class names and scores onto a picture.
-
-    Args:
-        picture: uint8 [H * scale, W * scale, 3], RGB; not changed.
-        boxes: `LABEL_DTYPE` [n], in pixels before the enlargement, top-left corner.
-        classes: Class names in label-id order.
-        scale: Enlargement of the picture.
-        theme: Colours.
-        kind: What the boxes are; None: each row tells, see `kind_of`.
-
-    Returns:
-        uint8, of the same shape.
-    """
-    canvas = _Canvas(picture, theme)
-    _draw_on(canvas, boxes, classes, scale, kind)
-    return np.asarray(canvas.image)
-
-
 def _draw_on(canvas: _Canvas, boxes: np.ndarray, classes: SequenceOf[str], scale: int, kind: BoxKind | None) -> None:
     kinds = [kind or kind_of(box) for box in boxes]
     # What counts most is drawn last, on top.
@@ -288,7 +262,8 @@ def compose(
 
     Args:
         picture: uint8 [H * scale, W * scale, 3], RGB; not changed.
-        layers: Boxes as for `draw_boxes`, later ones on top, each with its kind or None.
+        layers: Boxes, `LABEL_DTYPE` [n] in pixels before the enlargement with top-left corners, each set with its kind
+            or None: each row tells, see `kind_of`. Later ones lie on top.
         classes: Class names in label-id order.
         scale: Enlargement of the picture.
         caption: Text beneath the picture.

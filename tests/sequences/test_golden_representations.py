@@ -4,8 +4,7 @@ import re
 
 import numpy as np
 import pytest
-
-from leod.sequences.representations import mixed_density, stacked_histogram
+from event_frames import mixed_density, stacked_histogram
 
 
 def variant_of(name):

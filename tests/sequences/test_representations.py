@@ -1,15 +1,11 @@
 import numpy as np
 import pytest
+from event_frames import mixed_density, stacked_histogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leod.config.schema import RepresentationConfig
-from leod.sequences.representations import (
-    mixed_density,
-    representation_file_name,
-    representation_name,
-    stacked_histogram,
-)
+from leod.sequences.representations import representation_file_name, representation_name
 
 HEIGHT, WIDTH = 5, 7
 EVENT = st.tuples(st.integers(0, 60_000), st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1), st.integers(0, 1))
@@ -95,19 +91,6 @@ def test_hot_pixel_in_a_histogram(count, options, expected):
 def test_hot_pixel_in_a_mixed_density_stack(count, polarity, options, expected):
     frame = mixed_density(*hot_pixel(count, polarity), HEIGHT, WIDTH, **options)
     assert frame[:, 2, 1].tolist() == [expected] * 10
-
-
-@pytest.mark.parametrize("change", [{"x": WIDTH}, {"y": HEIGHT}, {"x": -1}, {"p": 2}])
-def test_events_outside_are_refused(change):
-    event = {"t": 0, "x": 0, "y": 0, "p": 0} | change
-    with pytest.raises(ValueError, match="inside"):
-        stacked_histogram(*(np.array([event[name]]) for name in "txyp"), HEIGHT, WIDTH)
-
-
-def test_unsorted_events_are_refused():
-    zeros = np.zeros(2, int)
-    with pytest.raises(ValueError, match="sorted"):
-        stacked_histogram(np.array([2, 1]), zeros, zeros, zeros, HEIGHT, WIDTH)
 
 
 def test_names_of_the_published_layout():

@@ -11,6 +11,7 @@ import h5py
 import hdf5plugin  # noqa: F401 -- registers the filter
 import numpy as np
 import pytest
+from event_frames import stacked_histogram
 
 from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.config.schema import BoxFilterConfig, DatasetConfig, RepresentationConfig, SensorSize, WindowsConfig
@@ -20,7 +21,6 @@ from leod.files import locked
 from leod.recordings.chunk import EventChunk
 from leod.recordings.dat import write_dat
 from leod.sequences.frame_file import FrameFile
-from leod.sequences.representations import stacked_histogram
 from leod.stages.preprocess import preprocess
 
 HEIGHT, WIDTH = 24, 32
@@ -318,7 +318,7 @@ def test_full_disk_keeps_nothing_half_written(study, monkeypatch):
 RUN_SLOWLY = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from leod.sequences.frame_file import FrameFile
 from test_preprocess import Study
 write = FrameFile.write
