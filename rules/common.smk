@@ -8,6 +8,7 @@ from snakemake.logging import logger
 from leod.config import settings as stage
 from leod.errors import LeodError
 from leod.gpus import visible_gpus
+from leod.sequences.layout import SPLITS
 from leod.study.manifests import describe_names, lost_recordings, lost_sequences
 from leod.study.study import Study
 
@@ -24,7 +25,6 @@ def read_study() -> Study:
 FILES = read_study()
 STUDY = FILES.config
 DATASET = STUDY.dataset
-SPLITS = ("train", "val", "test")
 RESULTS = FILES.folder
 ROUND = FILES.round
 

@@ -37,7 +37,7 @@ from leod.boxes.dtypes import (
     clear_padding,
 )
 from leod.boxes.operations import is_empty_moment
-from leod.config.schema import IGNORED_CLASS_NAME, BoxTimesConfig, SensorSize, TimeUnit
+from leod.config.schema import IGNORED_CLASS_NAME, US_PER_UNIT, BoxTimesConfig, SensorSize, TimeUnit
 from leod.errors import DataError
 from leod.files import atomic_file, read_json, write_json
 
@@ -45,7 +45,6 @@ BOX_FILE_SUFFIXES = (".npy", ".csv", ".json")
 
 _CSV_REQUIRED = ("t_us", "x", "y", "w", "h", "class")
 _CSV_OPTIONAL = ("track_id", "confidence", "objectness")
-_MICROSECONDS: dict[TimeUnit, int] = {"s": 1_000_000, "ms": 1000, "us": 1}
 _NANOSECONDS_PER_MICROSECOND = 1000
 
 # Wider than RECORDING_BOX_DTYPE, so that the check sees what the file said and not what was left of it.
@@ -165,7 +164,7 @@ def _to_microseconds(path: Path, where: str, time: float | int, unit: TimeUnit) 
         )
     if unit == "ns":
         return round(time / _NANOSECONDS_PER_MICROSECOND) if isinstance(time, float) else (int(time) + 500) // 1000
-    return round(time * _MICROSECONDS[unit])
+    return round(time * US_PER_UNIT[unit])
 
 
 def write_boxes(path: Path, boxes: np.ndarray, classes: tuple[str, ...], sensor: SensorSize | None = None) -> None:

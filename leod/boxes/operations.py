@@ -79,6 +79,22 @@ def _corners(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     return left, top, left + labels["w"], top + labels["h"]
 
 
+def ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU of every box with every other: [n, m] of the coordinates' type; 0 where neither has an area.
+
+    Args:
+        boxes: [n] with top-left corners and sizes.
+        others: [m], in the same pixels.
+    """
+    left, top, right, bottom = _corners(boxes)
+    other_left, other_top, other_right, other_bottom = _corners(others)
+    width = np.minimum.outer(right, other_right) - np.maximum.outer(left, other_left)
+    height = np.minimum.outer(bottom, other_bottom) - np.maximum.outer(top, other_top)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = np.add.outer(boxes["w"] * boxes["h"], others["w"] * others["h"]) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
 def _with_corners(
     labels: np.ndarray, left: np.ndarray, top: np.ndarray, right: np.ndarray, bottom: np.ndarray
 ) -> np.ndarray:

@@ -44,6 +44,7 @@ class SensorSize(Settings):
 
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
+US_PER_UNIT: dict[TimeUnit, int | float] = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1e-3}
 
 
 class RecordingTimesConfig(Settings):

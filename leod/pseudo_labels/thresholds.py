@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leod.boxes.operations import ious
 from leod.errors import DataError
 from leod.files import read_json
 from leod.sequences.frame_boxes import FrameBoxes
@@ -148,7 +149,7 @@ def match(
     found_borders = np.searchsorted(candidates.frame_indices, [*frames, np.iinfo(np.int64).max])
     for true_range, found_range in zip(pairwise(true_borders), pairwise(found_borders), strict=True):
         true, found = slice(*true_range), slice(*found_range)
-        covers = _ious(found_boxes[found], true_boxes[true]) > iou_threshold
+        covers = ious(found_boxes[found], true_boxes[true]) > iou_threshold
         covers &= found_boxes["class_id"][found][:, None] == true_boxes["class_id"][true]
         if covers.size:
             is_right[found] = covers.any(axis=1)
@@ -161,15 +162,6 @@ def match(
         )
         for class_id, name in enumerate(classes)
     }
-
-
-def _ious(a: np.ndarray, b: np.ndarray) -> npt.NDArray[np.float32]:
-    """IoU of every box with every other, float32 [len(a), len(b)]."""
-    left, right = np.maximum.outer(a["x"], b["x"]), np.minimum.outer(a["x"] + a["w"], b["x"] + b["w"])
-    top, bottom = np.maximum.outer(a["y"], b["y"]), np.minimum.outer(a["y"] + a["h"], b["y"] + b["h"])
-    shared = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
-    union = np.add.outer(a["w"] * a["h"], b["w"] * b["h"]) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def precision_curve(matches: Matches, minimum: float) -> ThresholdCurve:

@@ -11,12 +11,12 @@ import h5py
 import hdf5plugin  # noqa: F401 -- registers the filters that the published files are compressed with
 import numpy as np
 
-from leod.config.schema import RecordingTimesConfig, SensorSize
+from leod.config.schema import US_PER_UNIT, RecordingTimesConfig, SensorSize
 from leod.errors import DataError
 from leod.recordings import ecf
 from leod.recordings.checking import EventChecker
 from leod.recordings.chunk import DEFAULT_CHUNK_EVENTS, TIMES_AS_RECORDED, EventChunk, Recording, resolve_sensor_size
-from leod.recordings.times import US_PER_UNIT, to_microseconds
+from leod.recordings.times import to_microseconds
 
 logger = logging.getLogger(__name__)
 

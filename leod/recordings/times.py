@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leod.config.schema import RecordingTimesConfig
+from leod.config.schema import US_PER_UNIT, RecordingTimesConfig, TimeUnit
 from leod.errors import DataError
 from leod.jit import compiled
 from leod.recordings.chunk import MAXIMUM_GAP_US, MAXIMUM_LATENESS_US, EventChunk
@@ -15,7 +15,6 @@ from leod.recordings.chunk import MAXIMUM_GAP_US, MAXIMUM_LATENESS_US, EventChun
 logger = logging.getLogger(__name__)
 
 _LIMITS = np.iinfo(np.int64)
-US_PER_UNIT = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _NS_PER_US = 1_000
 _LARGEST_TIME_US = 1 << 62
 NO_TIME = -_LARGEST_TIME_US
@@ -51,7 +50,7 @@ def limits(times: RecordingTimesConfig) -> tuple[int, int]:
     return int(begin), int(end)
 
 
-def to_microseconds(path: Path, values: np.ndarray, unit: str | None, first: int = 0) -> np.ndarray:
+def to_microseconds(path: Path, values: np.ndarray, unit: TimeUnit | None, first: int = 0) -> np.ndarray:
     """Convert times to microseconds, rounded to the nearest one.
 
     Args:

@@ -15,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 
 from leod.boxes.dtypes import IGNORED_CLASS_ID, LEFT_OUT_CLASS_ID
-from leod.config.schema import PlausibilityConfig
+from leod.boxes.operations import ious
+from leod.config.schema import US_PER_UNIT, PlausibilityConfig, TimeUnit
 
 _NOT_SQUARE = 1.2
 """A box is wider than high, or higher than wide, if one side is so many times the other."""
@@ -26,7 +27,7 @@ _NEARLY_ALL = 0.8
 _SHOWN_NAMES = 5
 _ALL_FRAMES_EMPTY = 5
 """So many labelled frames, all of them without events, are no accident."""
-_UNITS = {"nanoseconds": ("ns", 1e-3), "milliseconds": ("ms", 1e3), "seconds": ("s", 1e6)}
+_UNITS: dict[str, TimeUnit] = {"nanoseconds": "ns", "milliseconds": "ms", "seconds": "s"}
 
 
 @dataclass
@@ -165,7 +166,7 @@ def same_as_before(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         bool [M] whether another moment precedes, bool [M] whether the box stood there already: equal in place, size
         and class.
     """
-    times, moment = np.unique(boxes["t"], return_inverse=True)
+    _, moment = np.unique(boxes["t"], return_inverse=True)
     seen: dict[tuple[Any, ...], int] = {}
     frozen = np.zeros(len(boxes), bool)
     rows = zip(moment.tolist(), *(boxes[name].tolist() for name in ("x", "y", "w", "h", "class_id")), strict=True)
@@ -173,7 +174,7 @@ def same_as_before(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         key = tuple(place)
         frozen[row] = seen.get(key, -2) == number - 1
         seen[key] = number
-    return moment > 0, frozen if len(times) > 1 else np.zeros(len(boxes), bool)
+    return moment > 0, frozen
 
 
 def doubled_rows(boxes: np.ndarray) -> np.ndarray:
@@ -199,12 +200,7 @@ def nearly_doubled_count(boxes: np.ndarray) -> int:
     for group in np.split(boxes, starts[1:]):
         if len(group) < 2:
             continue
-        x, y, w, h = (group[name].astype(np.float64) for name in ("x", "y", "w", "h"))
-        inter_w = np.minimum.outer(x + w, x + w) - np.maximum.outer(x, x)
-        inter_h = np.minimum.outer(y + h, y + h) - np.maximum.outer(y, y)
-        inter = np.clip(inter_w, 0, None) * np.clip(inter_h, 0, None)
-        union = np.add.outer(w * h, w * h) - inter
-        close = (inter >= _NEARLY_EQUAL_IOU * union) & (union > 0)
+        close = ious(group, group) >= _NEARLY_EQUAL_IOU
         close &= group["class_id"][:, None] == group["class_id"][None]
         count += int(np.tril(close, -1).any(axis=1).sum())
     return count
@@ -255,12 +251,13 @@ def time_hints(labels_us: tuple[int, int], events_us: tuple[int, int]) -> str:
     """
     (first, last), (begin, end) = labels_us, events_us
     hints = []
-    if begin <= first + begin and last + begin <= end and begin > 0:
+    if first >= 0 and last + begin <= end and begin > 0:
         hints.append(
             "counted from the recording's first event they would lie inside it, as Metavision's tools shift times: "
             "box_times: {zero: first_event}"
         )
-    for words, (unit, factor) in _UNITS.items():
+    for words, unit in _UNITS.items():
+        factor = US_PER_UNIT[unit]
         if begin <= first * factor and last * factor <= end:
             hints.append(f"read as {words} they would lie inside it: box_times: {{unit: {unit}}}")
         if begin * factor <= first and last <= end * factor:

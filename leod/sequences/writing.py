@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from leod.boxes.box_files import read_boxes
 from leod.boxes.operations import is_empty_moment, is_ignored
-from leod.config.schema import BoxFilterConfig, BoxTimesConfig, PlausibilityConfig
+from leod.config.schema import BoxFilterConfig, PlausibilityConfig
 from leod.config.settings import PreprocessSettings
 from leod.errors import DataError
 from leod.recordings.chunk import EventChunk, Recording
@@ -53,7 +53,7 @@ class NothingLeftError(Exception):
 
 
 def read_windows(
-    chunks: Iterable[EventChunk], grid: WindowGrid, window_us: int, at_end: Callable[[], None] | None = None
+    chunks: Iterable[EventChunk], grid: WindowGrid, window_us: int, at_end: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, EventChunk]]:
     """Read the events of each window: all with end - window <= t <= end, both ends inclusive.
 
@@ -64,7 +64,7 @@ def read_windows(
         chunks: The recording's events, at least one.
         grid: Ends of the windows.
         window_us: Length of a window in microseconds.
-        at_end: Called when there are no more events, before the last windows come.
+        at_end: Called when no more events are read, before the last windows come.
 
     Yields:
         End of a window in microseconds and its events, none where nothing happens.
@@ -76,14 +76,13 @@ def read_windows(
     latest_us = 0
     for chunk in chunks:
         if grid.exhausted:
-            return
+            break
         held = _join(held, chunk, grid.next_us - window_us)
         latest_us = int(chunk.t[-1])
         # A window is complete only when an event after its end has been seen.
         ends_us = grid.take(latest_us)
         yield from zip(ends_us.tolist(), _cut(held, ends_us, window_us), strict=True)
-    if at_end is not None:
-        at_end()
+    at_end()
     ends_us = grid.finish(latest_us)
     yield from zip(ends_us.tolist(), _cut(held, ends_us, window_us), strict=True)
 
@@ -219,7 +218,7 @@ def _write_frames(
 
 @dataclass(frozen=True)
 class RecordingLabels:
-    """What a recording's box file says, filtered but not yet on the recording's clock.
+    """What a recording's box file says, filtered.
 
     Attributes:
         path: The box file.
@@ -234,6 +233,13 @@ class RecordingLabels:
     empty_us: np.ndarray
     moments_us: np.ndarray
     facts: BoxFacts
+
+    def later(self, shift_us: int) -> RecordingLabels:
+        """The same, ``shift_us`` later; the facts, which are shared, tell the new times."""
+        boxes, moments_us = self.boxes.copy(), self.moments_us + shift_us
+        boxes["t"] += shift_us
+        count_moments(moments_us, self.facts)
+        return replace(self, boxes=boxes, empty_us=self.empty_us + shift_us, moments_us=moments_us)
 
 
 def read_labels(files: RecordingFiles, settings: PreprocessSettings, is_train: bool) -> RecordingLabels | None:
@@ -291,28 +297,18 @@ def read_labels(files: RecordingFiles, settings: PreprocessSettings, is_train: b
     return RecordingLabels(files.boxes, kept, empty_us, moments_us, facts)
 
 
-def label_frames(
-    labels: RecordingLabels, times: BoxTimesConfig, settings: PreprocessSettings, first_event_us: int
-) -> LabelledFrames | None:
-    """Put a recording's labels on its clock and choose its labelled frames.
+def label_frames(labels: RecordingLabels, settings: PreprocessSettings, first_event_us: int) -> LabelledFrames | None:
+    """Choose a recording's labelled frames.
 
     Args:
-        labels: What `read_labels` gave; the facts are completed.
-        times: What zero of the box file's times is.
+        labels: The labels, on the recording's clock; the facts are completed.
         settings: Label times and where the recording begins.
         first_event_us: Time of the first event.
 
     Returns:
         The labelled frames; None if nothing is left.
     """
-    shift_us = first_event_us if times.zero == "first_event" else 0
-    moments_us, boxes, empty_us = labels.moments_us + shift_us, labels.boxes, labels.empty_us + shift_us
-    count_moments(moments_us, labels.facts)
-    labels.facts.moments_outside = int((moments_us < first_event_us).sum())
-    if shift_us:
-        boxes = boxes.copy()
-        boxes["t"] += shift_us
-    origin_us = 0
+    boxes, empty_us, origin_us = labels.boxes, labels.empty_us, 0
     if settings.windows.origin == "first_event":
         origin_us = first_event_us
         boxes, empty_us = boxes[boxes["t"] >= first_event_us], empty_us[empty_us >= first_event_us]
@@ -362,7 +358,9 @@ def write_sequence(
         _check_clock(files, settings, events.first_us, limits)
         frames = None
         if labels is not None:
-            frames = label_frames(labels, settings.box_times.of(files.name), settings, events.first_us)
+            if settings.box_times.of(files.name).zero == "first_event":
+                labels = labels.later(events.first_us)
+            frames = label_frames(labels, settings, events.first_us)
             if frames is None and not unlabelled_is_of_use:
                 _refuse_without_overlap(labels, events, settings.window_us)
                 raise NothingLeftError(_too_early(labels.facts, settings, limits))
@@ -376,8 +374,6 @@ def write_sequence(
         read = read_windows(events, grid, settings.window_us, watch.at_end)
         _write_frames(frame_file, grid.known_count, watch.over(read), builder, threads)
         pixels = recording.height * recording.width
-    if labels is not None:
-        _check_overlap(labels, events, settings.window_us)
     labelled = np.asarray(grid.labelled_frames, np.int64)
     frames = frames.first(len(labelled))
     write_labels(folder, frames.boxes, frames.first_box, frames.times_us)
@@ -439,12 +435,10 @@ def _refuse_without_overlap(labels: RecordingLabels, events: CountedEvents, wind
 
 
 def _check_overlap(labels: RecordingLabels, events: CountedEvents, window_us: int) -> None:
-    facts, moments = labels.facts, labels.moments_us
-    # `label_frames` may have put them on another clock.
-    shift_us = facts.first_us - int(moments[0])
-    inside = moments + shift_us >= events.first_us
+    facts = labels.facts
+    inside = labels.moments_us >= events.first_us
     if events.complete:
-        inside &= moments + shift_us - window_us < events.last_us
+        inside &= labels.moments_us - window_us < events.last_us
     facts.moments_outside = int((~inside).sum())
     if problem := overlap_problem(facts, (events.first_us, events.last_us)):
         raise DataError(labels.path, problem)
@@ -463,6 +457,7 @@ class _Watch:
     ) -> None:
         self._files, self._settings, self._labels, self._events = files, settings, labels, events
         self._limits = limits
+        self._count = 0
         self.ends_us: list[int] = []
         self.event_counts: list[int] = []
 
@@ -471,17 +466,18 @@ class _Watch:
         for end_us, events in windows:
             self.ends_us.append(end_us)
             self.event_counts.append(len(events))
+            self._count += len(events)
             # Nobody wants to wait for a million empty frames to be told that the unit of the times is wrong.
             if len(self.ends_us) % _LOOK_EVERY_WINDOWS == 0 and len(self.ends_us) >= _MANY_WINDOWS:
-                self._refuse_if_sparse(sum(self.event_counts))
+                self._refuse_if_sparse()
             yield events
 
     def at_end(self) -> None:
-        """All events were read; the last windows come."""
+        """No more events are read; the last windows come."""
         if self._labels is not None:
             _check_overlap(self._labels, self._events, self._settings.window_us)
 
-    def _refuse_if_sparse(self, count: int) -> None:
+    def _refuse_if_sparse(self) -> None:
         windows, window_us = len(self.ends_us), self._settings.window_us
-        if problem := sparse_problem(count, windows, window_us, self._limits, "begins with"):
+        if problem := sparse_problem(self._count, windows, window_us, self._limits, "begins with"):
             raise DataError(self._files.events, problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from leod.config.schema import Identifier, NonNegativeInt, PositiveFraction, Settings
 from leod.errors import DataError
@@ -83,7 +83,7 @@ def read_plan(plan: Path) -> StudyPlan:
     """
     content = read_json(plan)
     try:
-        return TypeAdapter(StudyPlan).validate_python(content)
+        return StudyPlan.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])

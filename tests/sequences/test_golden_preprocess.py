@@ -86,9 +86,9 @@ def sequences_of(golden):
     return [(*key.split("/"), value if isinstance(value, dict) else None) for key, value in meta.items()]
 
 
-def two_windows_per_step(labels, times, settings, first_event_us, original=preprocess.label_frames):
+def two_windows_per_step(labels, settings, first_event_us, original=preprocess.label_frames):
     """The published script's windows lie too far apart; this follows its count, not our rule."""
-    frames = original(labels, times, settings, first_event_us)
+    frames = original(labels, settings, first_event_us)
     if frames is None:
         return None
     steps = np.round(np.diff(frames.times_us) / settings.label_times.step_us)
