@@ -523,6 +523,11 @@ class TrainingConfig(Settings):
     final_divisor: PositiveFloat = Field(default=10_000.0, description="last learning rate = learning_rate / this")
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     clip_value: PositiveFloat | None = Field(default=1.0, description="gradients are clipped to ± this value")
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None,
+        description="validate and keep an exponential moving average of the weights, in which this share of the old "
+        "average remains in each step (less in the first steps); null = the weights themselves",
+    )
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: LossConfig = LossConfig()
     validation: ValidationConfig = ValidationConfig()

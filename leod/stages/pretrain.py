@@ -114,7 +114,7 @@ def _take_weights(checkpoint: Path, output: Path, settings: TrainSettings, seed:
         detector, published = build_detector(settings.model, settings.sequence), imported.published
         load_weights(checkpoint, detector, imported.state_dict)
     provenance = stopwatch.provenance("pretrain", settings, {"from": checkpoint}, seed)
-    weights = cpu_weights(detector)
+    weights = cpu_weights(detector.state_dict())
     write_detector_file(
         output / "model.ckpt", DetectorFile(settings.model, settings.sequence, weights, provenance, published)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from leod.config.schema import TrainingConfig
 from leod.errors import ConfigError
 from leod.evaluation.coco import METRICS
 from leod.progress import progress
+from leod.training.averaging import AveragedWeights, Weights
 from leod.training.checkpoints import WorkingCheckpoints
 from leod.training.curves import TrainingCurves
 from leod.training.interruption import TIME_LIMIT, StopRequests, TrainingStopped
@@ -54,7 +56,7 @@ class TrainingProgress:
         best_step: Step of the best validation, the earliest among equals; None = no validation yet.
         best_metrics: Its metrics.
         last_metrics: The last validation's metrics.
-        best_weights: The detector's weights at that step, on the CPU.
+        best_weights: The weights that were validated at that step, on the CPU.
         resumed_at: Steps at which training was taken up again.
         run_id: Identifies the run of an online logger.
     """
@@ -90,6 +92,7 @@ class TrainingControl(pl.Callback):
         progress_so_far: Changed in place.
         checkpoints: Where the working checkpoints go.
         validation: Evaluates the module's detector; None = there is nothing to validate on.
+        averaged: Follows the weights and takes their place in validations; None = there is no average.
         requests: Asked after each step.
         processes: The processes of the training; the first one writes.
         loggers: Receive the rows of the curves.
@@ -102,6 +105,7 @@ class TrainingControl(pl.Callback):
         progress_so_far: TrainingProgress,
         checkpoints: WorkingCheckpoints,
         validation: Validation | None,
+        averaged: AveragedWeights | None,
         requests: StopRequests,
         processes: Processes,
         loggers: list[Logger],
@@ -111,6 +115,7 @@ class TrainingControl(pl.Callback):
         self._training = training
         self._checkpoints = checkpoints
         self._validation = validation
+        self._averaged = averaged
         self._requests = requests
         self._processes = processes
         self._loggers = loggers
@@ -124,6 +129,8 @@ class TrainingControl(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put everything back as it was; make up for a validation that was cut off."""
         module = _our(pl_module)
+        if self._averaged is not None:
+            self._averaged.begin(None if self._resumed is None else self._resumed["averaged"])
         if self._resumed is not None:
             self._restore(trainer, module, self._resumed)
             self._resumed = None
@@ -147,6 +154,8 @@ class TrainingControl(pl.Callback):
         if module.batches_done % self._training.accumulate:
             return
         step = self.progress.step = module.batches_done // self._training.accumulate
+        if self._averaged is not None:
+            self._averaged.update(step)
         if step % self._row_interval == 0 or step == self._training.steps:
             self._record_losses(module)
         if self._bar is not None:
@@ -187,7 +196,8 @@ class TrainingControl(pl.Callback):
     def _validate(self, trainer: pl.Trainer, module: DetectionTraining) -> None:
         step = self.progress.step
         try:
-            metrics = self._validation()
+            with nullcontext() if self._averaged is None else self._averaged.in_detector():
+                metrics = self._validation()
         except ValidationStopped:
             request = self._requests.request
             raise TrainingStopped(request if request != TIME_LIMIT else None, step) from None
@@ -197,7 +207,8 @@ class TrainingControl(pl.Callback):
         if self.progress.best_step is None or metrics["AP"] > self.progress.best_metrics["AP"]:
             self.progress.best_step = step
             self.progress.best_metrics = metrics
-            self.progress.best_weights = cpu_weights(module.detector)
+            validated = module.detector.state_dict() if self._averaged is None else self._averaged.weights
+            self.progress.best_weights = cpu_weights(validated)
         logger.info(
             "step %d of %d: validation AP %.4f, AP50 %.4f (best: %.4f at step %d)",
             step,
@@ -241,7 +252,8 @@ class TrainingControl(pl.Callback):
         state = {
             "progress": self.progress.state(),
             "module": module.progress_state(),
-            "weights": cpu_weights(module.detector),
+            "weights": cpu_weights(module.detector.state_dict()),
+            "averaged": None if self._averaged is None else cpu_weights(self._averaged.weights),
             "optimizer": trainer.optimizers[0].state_dict(),
             "schedule": _schedule(trainer).state_dict(),
             "precision": trainer.precision_plugin.state_dict(),
@@ -258,9 +270,9 @@ class TrainingControl(pl.Callback):
         trainer.precision_plugin.load_state_dict(state["precision"])
 
 
-def cpu_weights(detector: torch.nn.Module) -> dict[str, torch.Tensor]:
+def cpu_weights(weights: Weights) -> Weights:
     """A copy of a detector's weights in main memory."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in detector.state_dict().items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
 
 
 def _our(module: pl.LightningModule) -> DetectionTraining:

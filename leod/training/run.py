@@ -21,6 +21,7 @@ from leod.provenance import Stopwatch
 from leod.reuse import FinishedResults
 from leod.sampling.slots import divide_batch
 from leod.sampling.training_data import TrainingData, training_loader
+from leod.training.averaging import AveragedWeights
 from leod.training.batch_norm import use_global_batch_norm
 from leod.training.checkpoints import WorkingCheckpoints, working_folder
 from leod.training.control import CURVES_NAME, TrainingControl, TrainingProgress
@@ -151,6 +152,7 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
     if processes.size > 1:
         use_global_batch_norm(detector)
     module = DetectionTraining(detector, loss, training, job.seed, processes)
+    averaged = None if training.ema_decay is None else AveragedWeights(detector, training.ema_decay)
     loader = training_loader(
         data,
         start_step=progress.step * training.accumulate,
@@ -162,7 +164,15 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
     names = hardware.loggers if processes.first else ()
     with open_loggers(names, job.output, settings.model_dump(mode="json"), progress.run_id, first_step + 1) as loggers:
         control = TrainingControl(
-            training, progress, checkpoints, validation if chosen else None, requests, processes, loggers, resumed
+            training,
+            progress,
+            checkpoints,
+            validation if chosen else None,
+            averaged,
+            requests,
+            processes,
+            loggers,
+            resumed,
         )
         trainer = build_trainer(job, control, environment, remaining_steps=training.steps - first_step)
         try:
@@ -171,6 +181,8 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
             # Lightning's own handler, in the moment before ours replaces it: there is nothing new to save.
             raise TrainingStopped(signal.SIGTERM, progress.step) from None
     logger.info("%d steps in %.1f s", progress.step - first_step, time.monotonic() - started)
+    if averaged is not None:
+        detector.load_state_dict(averaged.weights)
     if processes.first:
         write_results(job, detector, progress, made_from, stopwatch)
         finished.keep(job.output / name for name in RESULTS)

@@ -193,6 +193,76 @@ def test_validation_does_not_touch_training(undisturbed):
     assert_equal_weights(often, once)
 
 
+# ---------------------------------------------------------------------------------------------- averaged weights
+
+
+@pytest.fixture
+def record_steps(monkeypatch):
+    """The weights that training has before the first step and after every step."""
+    recorded = []
+
+    def snapshot(module):
+        recorded.append({name: tensor.clone() for name, tensor in module.detector.state_dict().items()})
+
+    def before(name, due):
+        original = getattr(TrainingControl, name)
+
+        def hook(self, trainer, pl_module, *arguments):
+            if due(self, pl_module):
+                snapshot(pl_module)
+            return original(self, trainer, pl_module, *arguments)
+
+        monkeypatch.setattr(TrainingControl, name, hook)
+
+    before("on_train_start", lambda control, module: True)
+    before("on_train_batch_end", lambda control, module: module.batches_done % control._training.accumulate == 0)
+    return recorded
+
+
+def average_by_hand(recorded, decay):
+    average = {name: tensor.double() for name, tensor in recorded[0].items()}
+    for step, current in enumerate(recorded[1:], start=1):
+        share = min(decay, (1 + step) / (10 + step))
+        for name, tensor in current.items():
+            average[name] = (
+                share * average[name] + (1 - share) * tensor.double() if tensor.is_floating_point() else tensor.double()
+            )
+    return average
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "precision": "bf16-mixed", "steps": 3}])
+def test_average_of_the_weights_is_what_is_validated_and_kept(changes, dataset, tmp_path, record_steps, monkeypatch):
+    validated = []
+
+    def fake_validation(detector, *_):
+        validated.append({name: tensor.clone() for name, tensor in detector.state_dict().items()})
+        return dict.fromkeys(("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"), 0.1 * len(validated))
+
+    monkeypatch.setattr("leod.training.run.validate", fake_validation)
+    decay = 0.4
+    pretrain(*dataset, tmp_path, settings(ema_decay=decay, **changes), seed=3, hardware=CPU)
+    expected = average_by_hand(record_steps, decay)
+    kept = weights(tmp_path)
+    for name, tensor in expected.items():
+        assert torch.allclose(kept[name].double(), tensor, rtol=1e-5, atol=1e-6), name
+        assert torch.equal(kept[name], validated[-1][name])
+    assert not torch.allclose(kept["head.stems.0.norm.running_var"], record_steps[-1]["head.stems.0.norm.running_var"])
+
+
+def test_average_of_the_weights_does_not_touch_training(dataset, undisturbed, tmp_path, record_steps):
+    validation = {**settings().training.validation.model_dump(), "select": "last", "every_steps": 2}
+    expected = weights(undisturbed(validation=validation))
+    record_steps.clear()
+    pretrain(*dataset, tmp_path, settings(ema_decay=0.9, validation=validation), seed=3, hardware=CPU)
+    assert all(torch.equal(record_steps[-1][name], tensor) for name, tensor in expected.items())
+    average = average_by_hand(record_steps, 0.9)
+    assert all(
+        torch.allclose(tensor.double(), average[name], rtol=1e-5, atol=1e-6)
+        for name, tensor in weights(tmp_path).items()
+    )
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 @pytest.mark.filterwarnings("ignore")
 def test_mixed_precision(precision, dataset, tmp_path):
@@ -260,6 +330,7 @@ def test_damaged_frames_are_reported_by_a_loader_process_as_data_error(dataset, 
         ({"sampling": "stream"}, 0, (4, 7)),
         ({"sampling": "random"}, 2, (3, 7)),
         ({"accumulate": 2, "steps": 4, "checkpoint_every_steps": 1}, 0, (3, 5, 7)),  # inside and between steps
+        ({"ema_decay": 0.9}, 0, (1, 4, 7)),
     ],
 )
 def test_interrupted_training_ends_with_the_same_weights(
@@ -287,30 +358,33 @@ def test_only_the_two_newest_checkpoints_are_kept(dataset, tmp_path, crash_at):
     }
 
 
-def test_interrupted_in_a_validation(dataset, undisturbed, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}])
+def test_interrupted_in_a_validation(changes, dataset, undisturbed, tmp_path, monkeypatch):
     def crash(*_):
         raise Crash
 
     with monkeypatch.context() as patch:
         patch.setattr("leod.training.run.validate", crash)
         with pytest.raises(Crash):
-            pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
+            pretrain(*dataset, tmp_path, settings(**changes), seed=3, hardware=CPU)
     assert "checkpoints/step-000000004.ckpt" in files(tmp_path)
-    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
-    assert_equal_results(tmp_path, undisturbed())
+    pretrain(*dataset, tmp_path, settings(**changes), seed=3, hardware=CPU)
+    assert_equal_results(tmp_path, undisturbed(**changes))
     assert json.loads((tmp_path / "training.json").read_text())["provenance"]["resumed_at"] == [4]
 
 
-def test_interrupted_while_the_results_are_written(dataset, undisturbed, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}])
+def test_interrupted_while_the_results_are_written(changes, dataset, undisturbed, tmp_path, monkeypatch):
     def crash(*_):
         raise Crash
 
+    changes["validation"] = {**settings().training.validation.model_dump(), "select": "last"}
     with monkeypatch.context() as patch:
         patch.setattr("leod.training.results.save_detector", crash)
         with pytest.raises(Crash):
-            pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
-    pretrain(*dataset, tmp_path, settings(), seed=3, hardware=CPU)
-    assert_equal_results(tmp_path, undisturbed())
+            pretrain(*dataset, tmp_path, settings(**changes), seed=3, hardware=CPU)
+    pretrain(*dataset, tmp_path, settings(**changes), seed=3, hardware=CPU)
+    assert_equal_results(tmp_path, undisturbed(**changes))
 
 
 @pytest.fixture
@@ -595,8 +669,9 @@ def test_killed_process_and_waiting_process_go_on_where_they_were(dataset, undis
 # --------------------------------------------------------------------------------------------------- several processes
 
 
-def test_two_processes_train_like_one(dataset, undisturbed, tmp_path):
-    changes = {"batch_size": 4, "steps": 4, "learning_rate": 1e-4}
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_two_processes_train_like_one(ema_decay, dataset, undisturbed, tmp_path):
+    changes = {"batch_size": 4, "steps": 4, "learning_rate": 1e-4, "ema_decay": ema_decay}
     expected = undisturbed(**changes)
     hardware = CPU.model_copy(update={"devices": 2})
     pretrain(*dataset, tmp_path / "two", settings(**changes), seed=3, hardware=hardware)
