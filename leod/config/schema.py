@@ -468,6 +468,17 @@ class ValidationConfig(Settings):
         default=0.5, description="share of the validation sequences that is used"
     )
     select: Literal["best", "last"] = Field(default="best", description="which checkpoint becomes the round's detector")
+    patience: PositiveInt | None = Field(
+        default=None,
+        description="training ends when so many validations in a row were no better than the best before; needs "
+        "select: best, and goes with schedule: constant; null = training takes all its steps",
+    )
+
+    @model_validator(mode="after")
+    def _patience_selects_best(self) -> ValidationConfig:
+        if self.patience is not None and self.select != "best":
+            raise ValueError(f"patience = {self.patience}: only with select: best, what follows the best is of no use")
+        return self
 
 
 class HardwareConfig(Settings):
@@ -518,6 +529,11 @@ class TrainingConfig(Settings):
     sampling: Literal["random", "stream", "mixed"] = "mixed"
     random_weight: PositiveFloat = 1.0
     stream_weight: PositiveFloat = 1.0
+    schedule: Literal["one_cycle", "constant"] = Field(
+        default="one_cycle",
+        description="the learning rate after warm-up: one_cycle falls to its last value, constant stays (final_divisor "
+        "is not used)",
+    )
     warmup_fraction: PositiveFraction = 0.005
     start_divisor: PositiveFloat = Field(default=20.0, description="first learning rate = learning_rate / this")
     final_divisor: PositiveFloat = Field(default=10_000.0, description="last learning rate = learning_rate / this")

@@ -25,7 +25,7 @@ from leod.training.interruption import TIME_LIMIT, StopRequests, TrainingStopped
 from leod.training.loggers import new_run_id
 from leod.training.module import CURVE_NAMES, DetectionTraining
 from leod.training.processes import Processes
-from leod.training.schedule import learning_rate_factor
+from leod.training.schedule import scheduled_factor
 from leod.training.validation import ValidationStopped
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class TrainingProgress:
         best_step: Step of the best validation, the earliest among equals; None = no validation yet.
         best_metrics: Its metrics.
         last_metrics: The last validation's metrics.
+        validations_since_best: Validations in a row that were no better than the best.
         best_weights: The weights that were validated at that step, on the CPU.
         resumed_at: Steps at which training was taken up again.
         run_id: Identifies the run of an online logger.
@@ -67,6 +68,7 @@ class TrainingProgress:
     best_step: int | None = None
     best_metrics: dict[str, float] = field(default_factory=dict)
     last_metrics: dict[str, float] = field(default_factory=dict)
+    validations_since_best: int = 0
     best_weights: dict[str, torch.Tensor] | None = None
     resumed_at: list[int] = field(default_factory=list)
     run_id: str = field(default_factory=new_run_id)
@@ -127,7 +129,7 @@ class TrainingControl(pl.Callback):
     # ------------------------------------------------------------------------------------------- Lightning's hooks
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put everything back as it was; make up for a validation that was cut off."""
+        """Put everything back as it was; make up for a validation that was cut off, and for an end that it brought."""
         module = _our(pl_module)
         if self._averaged is not None:
             self._averaged.begin(None if self._resumed is None else self._resumed["averaged"])
@@ -136,6 +138,7 @@ class TrainingControl(pl.Callback):
             self._resumed = None
         if self.progress.step and self._validation_due(self.progress.step):
             self._validate(trainer, module)
+        trainer.should_stop = self._patience_exhausted()
         if self._processes.first:
             self._bar = progress(None, "training", total=self._training.steps, unit="step")
             self._bar.n = self._bar.initial = self.progress.step
@@ -156,7 +159,7 @@ class TrainingControl(pl.Callback):
         step = self.progress.step = module.batches_done // self._training.accumulate
         if self._averaged is not None:
             self._averaged.update(step)
-        if step % self._row_interval == 0 or step == self._training.steps:
+        if self._losses_due(step):
             self._record_losses(module)
         if self._bar is not None:
             self._bar.update()
@@ -169,6 +172,7 @@ class TrainingControl(pl.Callback):
             raise TrainingStopped(stop if stop != TIME_LIMIT else None, step)
         if due:
             self._validate(trainer, module)
+            trainer.should_stop = self._patience_exhausted()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the bar."""
@@ -207,8 +211,11 @@ class TrainingControl(pl.Callback):
         if self.progress.best_step is None or metrics["AP"] > self.progress.best_metrics["AP"]:
             self.progress.best_step = step
             self.progress.best_metrics = metrics
+            self.progress.validations_since_best = 0
             validated = module.detector.state_dict() if self._averaged is None else self._averaged.weights
             self.progress.best_weights = cpu_weights(validated)
+        else:
+            self.progress.validations_since_best += 1
         logger.info(
             "step %d of %d: validation AP %.4f, AP50 %.4f (best: %.4f at step %d)",
             step,
@@ -219,9 +226,26 @@ class TrainingControl(pl.Callback):
             self.progress.best_step,
         )
         self._record({f"validation_{name}": metrics[name] for name in METRICS})
+        if self._patience_exhausted():
+            logger.info(
+                "no better AP in %d validations: training ends at step %d of %d",
+                self.progress.validations_since_best,
+                step,
+                self._training.steps,
+            )
+            # The curves end with a row of losses whenever training ends.
+            if not self._losses_due(step):
+                self._record_losses(module)
         self._save(trainer, module)
 
+    def _patience_exhausted(self) -> bool:
+        patience = self._training.validation.patience
+        return patience is not None and self.progress.validations_since_best >= patience
+
     # ------------------------------------------------------------------------------------------------------ curves
+
+    def _losses_due(self, step: int) -> bool:
+        return step % self._row_interval == 0 or step == self._training.steps
 
     def _record_losses(self, module: DetectionTraining) -> None:
         losses = module.read_interval()
@@ -231,9 +255,7 @@ class TrainingControl(pl.Callback):
                 f"training diverged: the loss is {losses['loss']} in the steps up to {step}. Lower the learning rate "
                 f"(now {training.learning_rate:g}) or train in 32-true instead of {training.precision}."
             )
-        factor = learning_rate_factor(
-            step - 1, training.steps, training.warmup_fraction, training.start_divisor, training.final_divisor
-        )
+        factor = scheduled_factor(step - 1, training)
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {losses['loss']:.3f}", refresh=False)
         self._record({"learning_rate": training.learning_rate * factor, **losses})

@@ -36,6 +36,7 @@ def write_results(
             "select": select,
             "selected_step": selected_step,
             "steps": progress.step,
+            "stopped_early": progress.step < job.settings.training.steps,
             "best": {"step": progress.best_step, "metrics": progress.best_metrics},
             "last": {"step": progress.validated_step, "metrics": progress.last_metrics},
             "parameters": sum(parameter.numel() for parameter in detector.parameters()),

@@ -263,6 +263,117 @@ def test_average_of_the_weights_does_not_touch_training(dataset, undisturbed, tm
     )
 
 
+# --------------------------------------------------------------------------------------------------- early stopping
+
+PATIENT = {"every_steps": 2, "patience": 2, "sequence_fraction": 1.0, "detection": {"confidence_threshold": 0.001}}
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    """AP that validations come to by step, and the weights that were validated; `train_scenario` has no real ones."""
+    seen = {}
+
+    def install(ap_by_step):
+        original = TrainingControl._validate
+
+        def remember(self, trainer, module):
+            def scored():
+                step = self.progress.step
+                seen[step] = {name: tensor.clone() for name, tensor in module.detector.state_dict().items()}
+                return dict.fromkeys(("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"), ap_by_step[step])
+
+            self._validation = scored
+            original(self, trainer, module)
+
+        monkeypatch.setattr(TrainingControl, "_validate", remember)
+        return seen
+
+    return install
+
+
+def test_training_ends_when_patience_does_and_keeps_the_best(dataset, tmp_path, scores, caplog):
+    seen = scores({2: 0.1, 4: 0.3, 6: 0.2, 8: 0.3, 10: 0.9})
+    chosen = settings(steps=410, validation=PATIENT, schedule="constant", learning_rate=1e-4)
+    with caplog.at_level(logging.INFO, logger="leod.training"):
+        pretrain(*dataset, tmp_path, chosen, seed=3, hardware=CPU)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["stopped_early"] is True
+    assert (record["steps"], record["selected_step"], record["last"]["step"]) == (8, 4, 8)
+    assert all(torch.equal(tensor, seen[4][name]) for name, tensor in weights(tmp_path).items())
+    assert "no better AP in 2 validations: training ends at step 8 of 410" in caplog.text
+    curves = pandas.read_csv(tmp_path / "training.csv")
+    assert curves.loc[curves["validation_AP"].notna(), "step"].tolist() == [2, 4, 6, 8]
+    assert curves.loc[curves["loss"].notna(), "step"].tolist() == [2, 4, 6, 8]
+    assert curves["learning_rate"].iloc[-1] == pytest.approx(1e-4)
+    assert files(tmp_path) == RESULTS
+
+
+def test_better_validations_renew_patience(dataset, tmp_path, scores):
+    scores({2: 0.3, 4: 0.2, 6: 0.4, 8: 0.1})
+    pretrain(*dataset, tmp_path, settings(validation=PATIENT), seed=3, hardware=CPU)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert (record["stopped_early"], record["steps"], record["selected_step"]) == (False, 8, 6)
+
+
+def test_losses_up_to_an_early_end_are_in_the_curves(dataset, tmp_path, scores):
+    """Rows of losses follow at a distance of 3 steps here, and training ends between two of them."""
+    scores({2: 0.3, 4: 0.2})
+    pretrain(*dataset, tmp_path, settings(steps=600, validation={**PATIENT, "patience": 1}), hardware=CPU)
+    curves = pandas.read_csv(tmp_path / "training.csv")
+    assert curves.loc[curves["loss"].notna(), "step"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("place", ["step 6", "validation", "after validation", "results"])
+def test_training_that_ends_early_is_interrupted(place, dataset, tmp_path, scores, crash_at, monkeypatch):
+    """With the average of the weights; wherever it is interrupted, it ends at the same step with the same results."""
+    chosen = settings(steps=600, validation=PATIENT, schedule="constant", ema_decay=0.9)
+    seen = scores({2: 0.1, 4: 0.3, 6: 0.2, 8: 0.3})
+    pretrain(*dataset, tmp_path / "expected", chosen, seed=3, hardware=CPU)
+    seen.clear()
+
+    def crash(*_):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        if place == "step 6":
+            crash_at(6)
+        elif place == "results":
+            patch.setattr("leod.training.results.save_detector", crash)
+        else:
+            original = TrainingControl._validate
+
+            def validate(self, *arguments):
+                if self.progress.step == 8 and place == "validation":
+                    raise Crash
+                original(self, *arguments)
+                if self.progress.step == 8:
+                    raise Crash
+
+            patch.setattr(TrainingControl, "_validate", validate)
+        with pytest.raises(Crash):
+            pretrain(*dataset, tmp_path / "out", chosen, seed=3, hardware=CPU)
+    pretrain(*dataset, tmp_path / "out", chosen, seed=3, hardware=CPU)
+    assert_equal_results(tmp_path / "out", tmp_path / "expected")
+    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("out", "expected")]
+    names = ("stopped_early", "steps", "selected_step", "best", "last")
+    assert [records[0][name] for name in names] == [records[1][name] for name in names]
+    assert records[0]["steps"] == 8
+    assert files(tmp_path / "out") == RESULTS
+
+
+@pytest.mark.slow
+def test_two_processes_end_early_together(dataset, tmp_path):
+    """A detector of so few steps finds nothing: no validation is better than the first."""
+    chosen = settings(batch_size=4, steps=40, validation=PATIENT, learning_rate=1e-7, schedule="constant")
+    pretrain(*dataset, tmp_path, chosen, seed=3, hardware=CPU.model_copy(update={"devices": 2}))
+    assert json.loads((tmp_path / "training.json").read_text())["steps"] == 6
+
+
+def test_patience_needs_a_best_checkpoint():
+    with pytest.raises(ValueError, match="patience = 2: only with select: best"):
+        settings(validation={**PATIENT, "select": "last"})
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 @pytest.mark.filterwarnings("ignore")
 def test_mixed_precision(precision, dataset, tmp_path):

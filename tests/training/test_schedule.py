@@ -42,6 +42,13 @@ def test_every_length_gives_usable_rates(total_steps: int, warmup_fraction: floa
     assert values[peak:] == sorted(values[peak:], reverse=True)
 
 
+def test_constant_schedule_stays_where_the_warm_up_ends() -> None:
+    rising = factors(10, 0.5)[:5]
+    values = [learning_rate_factor(step, 10, 0.5, 20.0, 10_000.0, "constant") for step in range(10)]
+    assert values == [*rising, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert learning_rate_factor(0, 30, 0.005, 20.0, 10_000.0, "constant") == 1.0
+
+
 def test_optimizer_follows_the_schedule_without_cycling_momentum() -> None:
     training = TrainingConfig(steps=10, learning_rate=1e-3, sequence_length=1, warmup_fraction=0.5)
     parameter = torch.nn.Parameter(torch.ones(2))
