@@ -18,6 +18,9 @@ class Purpose(IntEnum):
     STREAM_ORDER = 3
     STREAM_REVERSAL = 4
     STREAM_VISIT = 5
+    RANDOM_EVENTS = 6
+    STREAM_EVENTS = 7
+    EVENT_NOISE = 8
     NETWORK = 0x7EA1
 
 

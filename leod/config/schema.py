@@ -127,6 +127,11 @@ class RepresentationConfig(Settings):
         """Channels of a frame: two polarities per bin for histograms, one per bin for mixed-density stacks."""
         return 2 * self.bins if self.kind == "stacked_histogram" else self.bins
 
+    @property
+    def count_limit(self) -> int:
+        """Largest count of a stacked histogram."""
+        return 255 if self.count_cutoff is None else min(self.count_cutoff, 255)
+
 
 class LabelTimesConfig(Settings):
     """Which label times become labelled frames (golden semantics: preprocessing, step 5)."""
@@ -420,6 +425,31 @@ class ZoomConfig(Settings):
     max_zoom_out: Annotated[float, Field(ge=1.0)] = 1.2
 
 
+class DropEventsConfig(Settings):
+    """Random loss of single events."""
+
+    probability: Fraction = Field(default=0.0, description="share of the samples that lose events")
+    max_fraction: Fraction = Field(
+        default=0.5, description="such a sample loses each event with one probability between 0 and this"
+    )
+
+
+class JitterCountsConfig(Settings):
+    """Other counts of events, as other contrast thresholds would make them."""
+
+    probability: Fraction = Field(default=0.0, description="share of the samples whose counts change")
+    max_factor: Annotated[float, Field(ge=1.0)] = Field(
+        default=1.5, description="their counts are multiplied by a factor between one over this and this"
+    )
+
+
+class EraseConfig(Settings):
+    """A rectangle without events."""
+
+    probability: Fraction = Field(default=0.0, description="share of the samples with such a rectangle")
+    max_fraction: PositiveFraction = Field(default=0.2, description="largest share of the frame that it covers")
+
+
 class AugmentationConfig(Settings):
     """Augmentation of training samples (LEOD's names and defaults in golden semantics, section 15)."""
 
@@ -430,6 +460,38 @@ class AugmentationConfig(Settings):
     max_rotation_deg: Annotated[float, Field(ge=0.0)] = 6.0
     random_zoom: ZoomConfig = ZoomConfig(probability=0.8, zoom_in_weight=8.0, zoom_out_weight=2.0)
     stream_zoom: ZoomConfig = ZoomConfig(probability=0.5, zoom_in_weight=0.0, zoom_out_weight=1.0)
+    drop_events: DropEventsConfig = DropEventsConfig()
+    drop_polarity: Fraction = Field(default=0.0, description="probability of losing all events of one polarity")
+    jitter_counts: JitterCountsConfig = JitterCountsConfig()
+    erase: EraseConfig = EraseConfig()
+
+    def check_representation(self, representation: RepresentationConfig) -> None:
+        """Refuse what needs counts where frames hold none.
+
+        Raises:
+            ValueError: Events shall be dropped or counted otherwise in mixed-density stacks.
+        """
+        probabilities = {
+            "drop_events": self.drop_events.probability,
+            "drop_polarity": self.drop_polarity,
+            "jitter_counts": self.jitter_counts.probability,
+        }
+        wanted = [name for name, probability in probabilities.items() if probability > 0]
+        if wanted and representation.kind != "stacked_histogram":
+            raise ValueError(
+                f"augmentation.{wanted[0]} works on counts of events: only with representation.kind stacked_histogram, "
+                f"not {representation.kind}"
+            )
+
+    @property
+    def changes_events(self) -> bool:
+        """Whether any of the events may be dropped or counted otherwise."""
+        return (
+            max(
+                self.drop_events.probability, self.drop_polarity, self.jitter_counts.probability, self.erase.probability
+            )
+            > 0
+        )
 
 
 class LossConfig(Settings):
@@ -715,6 +777,12 @@ class StudyConfig(Settings):
     self_train: TrainingConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _augmentation_fits(self) -> StudyConfig:
+        for training in (self.pretrain, self.self_train):
+            training.augmentation.check_representation(self.dataset.representation)
+        return self
 
     @model_validator(mode="after")
     def _classes_exist(self) -> StudyConfig:

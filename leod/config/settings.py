@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
+from pydantic import model_validator
+
 from leod.config.schema import (
     AllBoxTimesConfig,
     AllRecordingTimesConfig,
@@ -117,6 +119,11 @@ class TrainSettings(Settings):
     model: ModelConfig
     training: TrainingConfig
     evaluation_filter: EvaluationFilterConfig
+
+    @model_validator(mode="after")
+    def _augmentation_fits(self) -> Self:
+        self.training.augmentation.check_representation(self.sequence.representation)
+        return self
 
     @classmethod
     def _from(cls, study: StudyConfig, training: TrainingConfig) -> Self:

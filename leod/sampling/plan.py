@@ -22,6 +22,7 @@ from leod.config.schema import TrainingConfig
 from leod.errors import ConfigError
 from leod.randomness import Purpose, generator_for
 from leod.sampling.augmentation import SpatialAugmentation, draw_augmentation
+from leod.sampling.event_augmentation import EventAugmentation, draw_event_augmentation
 from leod.sampling.random_access import LabelledItems, RandomPlan
 from leod.sampling.slots import divide_batch
 from leod.sampling.streaming import StreamPlan, training_segments
@@ -38,12 +39,14 @@ class PlannedSample:
         window: The frames.
         is_first: Whether the recurrent state is reset before.
         augmentation: What is done to frames and boxes.
+        events: What is done to the events after that; None = nothing.
     """
 
     sequence: int
     window: Window
     is_first: bool
     augmentation: SpatialAugmentation
+    events: EventAugmentation | None = None
 
 
 class TrainingPlan:
@@ -116,11 +119,25 @@ class TrainingPlan:
             self._augmentation, self._augmentation.stream_zoom, self._frame_size, generator, follow_boxes=False
         )
         sequence = self._stream.segments[position.segment].sequence
-        return PlannedSample(sequence, position.window, position.is_first, augmentation)
+        events = self._draw_events(Purpose.STREAM_EVENTS, (slot, *position.visit), step, slot)
+        return PlannedSample(sequence, position.window, position.is_first, augmentation, events)
 
     def _drawn(self, step: int, random_slot: int) -> PlannedSample:
-        item = self._random.sample(step * self.slots.random + random_slot)
+        index = step * self.slots.random + random_slot
+        item = self._random.sample(index)
         augmentation = draw_augmentation(
             self._augmentation, self._augmentation.random_zoom, self._frame_size, item.generator, follow_boxes=True
         )
-        return PlannedSample(item.sequence, item.window, True, augmentation)
+        events = self._draw_events(Purpose.RANDOM_EVENTS, (index,), step, self.slots.stream + random_slot)
+        return PlannedSample(item.sequence, item.window, True, augmentation, events)
+
+    def _draw_events(self, purpose: Purpose, key: tuple[int, ...], step: int, slot: int) -> EventAugmentation | None:
+        # Generators of their own: the draws of mirror, rotation and zoom do not depend on these settings.
+        if not self._augmentation.changes_events:
+            return None
+        return draw_event_augmentation(
+            self._augmentation,
+            self._frame_size,
+            generator_for(self._seed, purpose, *key),
+            noise=generator_for(self._seed, Purpose.EVENT_NOISE, step, slot),
+        )

@@ -11,6 +11,7 @@ from leod.boxes import operations as boxes
 from leod.boxes.dtypes import LABEL_DTYPE
 from leod.sampling.augmentation import augment
 from leod.sampling.batch import Batch
+from leod.sampling.event_augmentation import augment_events
 from leod.sampling.plan import PlannedSample
 from leod.sequences.sequence import Sequence
 
@@ -41,6 +42,7 @@ def load_batch(
     kept: SequenceOf[np.ndarray],
     length: int,
     time_reversal_label_offset: int,
+    count_limit: int,
 ) -> Batch:
     """Read, augment and stack samples.
 
@@ -53,6 +55,7 @@ def load_batch(
         kept: bool [K] for each sequence, labelled frames that may be learned from.
         length: Frames L of a sample.
         time_reversal_label_offset: See `Window.label_frames`.
+        count_limit: Largest count of a stacked histogram.
     """
     first = sequences[0]
     frames = np.zeros((length, len(samples), *first.frame_shape), dtype=first.frame_dtype)
@@ -69,6 +72,8 @@ def load_batch(
             # Reversing the channels swaps the polarities and the time bins of a histogram.
             read = read[::-1, ::-1]
         moved = augment(sample.augmentation, read, shown, out=frames[: len(read), slot])
+        if sample.events is not None:
+            moved = augment_events(sample.events, frames[: len(read), slot], moved, count_limit)
         frame_indices[:, slot] = window.frame_indices(length)
         for step in range(length):
             rows[step].append(boxes.to_yolox(moved.get(step, nothing)))

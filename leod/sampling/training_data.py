@@ -66,6 +66,7 @@ class TrainingData(Dataset[Batch]):
             )
         self._length = training.sequence_length
         self._label_offset = config.time_reversal_label_offset
+        self._count_limit = config.representation.count_limit
         self.plan = TrainingPlan(self.sequences, self._kept, training, self._label_offset, seed)
         self.slots = self.plan.slots.of_rank(rank, world_size)
         logger.info(
@@ -84,6 +85,7 @@ class TrainingData(Dataset[Batch]):
             self._kept,
             self._length,
             self._label_offset,
+            self._count_limit,
         )
 
 
