@@ -30,6 +30,12 @@ from leod.training.control import TrainingControl
 from leod.training.module import DetectionTraining
 
 RESULTS = {"model.ckpt", "training.csv", "training.json"}
+EVENT_AUGMENTATION = {
+    "drop_events": {"probability": 0.5},
+    "drop_polarity": 0.3,
+    "jitter_counts": {"probability": 0.5},
+    "erase": {"probability": 0.5},
+}
 
 
 @pytest.fixture(scope="session")
@@ -442,6 +448,7 @@ def test_damaged_frames_are_reported_by_a_loader_process_as_data_error(dataset, 
         ({"sampling": "random"}, 2, (3, 7)),
         ({"accumulate": 2, "steps": 4, "checkpoint_every_steps": 1}, 0, (3, 5, 7)),  # inside and between steps
         ({"ema_decay": 0.9}, 0, (1, 4, 7)),
+        ({"augmentation": EVENT_AUGMENTATION}, 2, (5,)),
     ],
 )
 def test_interrupted_training_ends_with_the_same_weights(
