@@ -95,9 +95,10 @@ def test_experiments_span_labels_offsets_and_seeds() -> None:
         + ["split_offsets=[0, 1]", "seeds=[0, 5]"],
     )
     names = [experiment.name for experiment in study_experiments(study)]
-    assert len(names) == len(set(names)) == 2 * 2 * 2 + 2
+    assert len(names) == len(set(names)) == 2 * 2 * 2 + 2 * 2 * 2 + 2
+    assert "semi_supervised-0.1-offset1-seed5-control" in names
     assert "semi_supervised-0.1-offset1-seed5" in names
-    assert [e.name for e in study_experiments(study) if e.is_reference] == [
+    assert [e.name for e in study_experiments(study) if e.arm == "fully_supervised"] == [
         "fully_supervised-seed0",
         "fully_supervised-seed5",
     ]
