@@ -150,6 +150,8 @@ class Study:
             left_out |= {name for name, category in FIGURES.items() if category == "Pseudo-labels"}
         if self.config.pseudo_labels.choose_thresholds is None:
             left_out.add("thresholds")
+        if not self.config.arms:
+            left_out.add("arms")
         return {name: category for name, category in FIGURES.items() if name not in left_out}
 
     def plan(self) -> StudyPlan:
