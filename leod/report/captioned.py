@@ -69,8 +69,9 @@ def report_figures(results: StudyResults) -> dict[str, NamedFigure]:
         found["arms"] = (
             figures.arms(against_main(results.main_evaluations)),
             "How the last round of each arm, of the control and of the oracle differs from the last round of the main "
-            "chain, paired by experiment. Dots are the experiments, diamonds their means, bars 95 % confidence intervals "
-            f"of the mean (from {LEAST_PAIRS} experiments on). A bar that crosses the line is inside the noise.",
+            "chain, paired by experiment. Dots are the experiments, diamonds their means, bars 95 % confidence "
+            f"intervals of the mean (from {LEAST_PAIRS} experiments on). A bar that crosses the line is inside the "
+            "noise.",
         )
     if qualities:
         found |= {

@@ -222,11 +222,12 @@ def verdict(rows: pd.DataFrame) -> str:
     gains = {metric: PairedDifference.of(chosen[f"{prefix}_{metric}"]) for metric in _HEADLINES}
     ap, ap50 = gains["AP"], gains["AP50"]
     rounds = sorted(set(chosen["round"].tolist()))
+    start = "equally long supervised training (the control)" if controlled else "the supervised baseline"
     end = f"round {rounds[0]}" if len(rounds) == 1 else "the chosen round"
     sentences = [
-        f"{_answer(ap)}: from {'equally long supervised training' if controlled else 'the supervised baseline'} to "
-        f"{end}, AP rose in {ap.risen} of {ap.count} experiment{'s' if ap.count > 1 else ''}, by {_points(ap.mean)} "
-        f"points on average (AP50 in {ap50.risen}, by {_points(ap50.mean)}).",
+        f"{_answer(ap)}: from {start} to {end}, AP rose in {ap.risen} of {ap.count} "
+        f"experiment{'s' if ap.count > 1 else ''}, by {_points(ap.mean)} points on average "
+        f"(AP50 in {ap50.risen}, by {_points(ap50.mean)}).",
         _spread_in_words(gains),
         _gap_in_words(rows, chosen, prefix, "control" if controlled else "baseline"),
         "" if controlled else "A part of it may be longer training: the study has no control.",
@@ -293,11 +294,13 @@ ARMS_LEGEND = (
 def _detectors(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Rows of one label budget by detector: rounds of the main chain, references, the last round of each arm."""
     choice = next(iter(chosen_rounds(group).values()), None)
-    for number, runs in of_arms(group, MAIN, CEILING).groupby("round"):
+    for number, runs in of_arms(group, MAIN).groupby("round"):
         marked = choice is not None and choice.validated and number == choice.round
         yield "supervised (round 0)" if number == 0 else f"round {number}{' (chosen)' if marked else ''}", runs
     for arm, runs in last_rounds(group).groupby("arm", sort=False):
-        if arm not in (MAIN, CEILING):
+        if arm == CEILING:
+            yield "ceiling", runs
+        elif arm != MAIN:
             yield arm if arm in (CONTROL, ORACLE) else f"{arm}, round {runs['round'].max()}", runs
 
 

@@ -160,7 +160,7 @@ def test_page_stands_alone(results, drawn):
 
 def test_page_tells_what_a_reader_asks(results, drawn):
     page = report_page(results, drawn)
-    assert "Self-training helped: from equally long supervised training to round 2" in page
+    assert "Self-training helped: from equally long supervised training (the control) to round 2" in page
     assert "AP of the control, supervised for as long as all rounds" in page
     assert "<dt>Arm no_tracks</dt><dd>{track_filter: {enabled: false}}</dd>" in page
     assert "no_tracks, round 2" in page

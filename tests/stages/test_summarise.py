@@ -171,9 +171,10 @@ def test_the_verdict_is_about_equal_training(make_entry, ceiling, run):
     frame, text = run([*controlled(make_entry, [0.04, 0.05, 0.06]), ceiling(0.3)])
     # Student's t with 2 degrees of freedom: 4.303; 1 point of deviation: 4.303 / sqrt(3) = 2.48.
     assert (
-        "Self-training helped: from equally long supervised training to round 1, AP rose in 3 of 3 experiments, by "
-        "+5.0 points on average (AP50 in 3, by +10.0). 95 % confidence intervals of the mean: AP +2.5 to +7.5, AP50 "
-        "+5.0 to +15.0. That closes 50 % in AP and 50 % in AP50 of the gap from the control to training on all labels."
+        "Self-training helped: from equally long supervised training (the control) to round 1, AP rose in 3 of 3 "
+        "experiments, by +5.0 points on average (AP50 in 3, by +10.0). 95 % confidence intervals of the mean: AP "
+        "+2.5 to +7.5, AP50 +5.0 to +15.0. That closes 50 % in AP and 50 % in AP50 of the gap from the control to "
+        "training on all labels."
     ) in text
     assert "longer training" not in text
     assert "noise" not in text
@@ -198,7 +199,7 @@ def test_the_verdict_is_about_equal_training(make_entry, ceiling, run):
 )
 def test_a_gain_is_told_from_noise(make_entry, run, gains, answer, noise):
     _, text = run(list(controlled(make_entry, gains)))
-    assert f"{answer}: from equally long supervised training" in text
+    assert f"{answer}: from equally long supervised training (the control)" in text
     assert ("inside the noise: the interval includes 0" in text) == noise
     assert ("spread of this is unknown" in text) == (len(gains) < 3)
 
