@@ -7,6 +7,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from leod.config.load import CEILING, CONTROL, MAIN, ORACLE
@@ -176,7 +177,7 @@ def chosen_rows(rows: pd.DataFrame) -> pd.DataFrame:
         round > 0 and choices[setting, ratio].round == round
         for setting, ratio, round in zip(own["setting"], own["ratio"], own["round"], strict=True)
     ]
-    return own[chosen]
+    return own[np.array(chosen, bool)]
 
 
 # ------------------------------------------------------------------------------------------------------ in words
