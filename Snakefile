@@ -30,4 +30,4 @@ rule all:
     input:
         rules.summarise.output,
         rules.write_report.output,
-        [str(detector.model) for detector in FILES.plan().detectors],
+        results_of_detectors("model"),

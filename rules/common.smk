@@ -42,6 +42,11 @@ def settings(stage_settings):
     return stage_settings.model_dump_json(by_alias=True)
 
 
+def settings_of(rule: str):
+    """The settings of a rule's stage in the experiment of the job: those of its arm."""
+    return lambda wildcards: settings(FILES.settings(rule, wildcards.experiment))
+
+
 def without_influence(stage_settings):
     """What a stage is told, but what makes no result stale: how it uses the machine, what it warns about.
 
@@ -63,6 +68,23 @@ def logged(command: str) -> str:
         ' ln {log:q} "$attempts/$(basename {log:q} .log).$(date +%Y%m%dT%H%M%S)-$$.log" 2> /dev/null || true;'
         f" exec >> {{log:q}} 2>&1; {command}"
     )
+
+
+def labels_of(wildcards) -> str:
+    return FILES.labels_of(wildcards.experiment)
+
+
+def predictions_of(wildcards) -> list[str]:
+    return FILES.predictions(wildcards.experiment, int(wildcards.round))
+
+
+def pseudo_labels_of(wildcards) -> list[str]:
+    return FILES.pseudo_labels(wildcards.experiment, int(wildcards.round))
+
+
+def results_of_detectors(*kinds: str) -> list[str]:
+    """Files of all detectors, each once: some experiments share theirs."""
+    return list(dict.fromkeys(str(path) for detector in FILES.plan().detectors for path in detector.results(*kinds)))
 
 
 def previous_model(wildcards) -> str:

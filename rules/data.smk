@@ -104,7 +104,7 @@ rule subsample_labels:
         runtime=30,
     params:
         sequences=DATASET.sequences,
-        settings=lambda wildcards: settings(FILES.subsample_settings(wildcards.experiment)),
+        settings=settings_of("subsample_labels"),
     message:
         "Choosing the labels of {wildcards.experiment}"
     shell:

@@ -25,7 +25,7 @@ if FILES.chooses_thresholds:
         params:
             sequences=DATASET.sequences,
             hardware=without_influence(STUDY.hardware),
-            settings=settings(stage.ChooseThresholdsSettings.from_study(STUDY)),
+            settings=settings_of("choose_thresholds"),
         message:
             "Choosing score thresholds: {wildcards.experiment}, round {wildcards.round}"
         shell:
@@ -40,7 +40,7 @@ rule generate_pseudo_labels:
     input:
         FILES.manifests("train"),
         model=previous_model,
-        labels=rules.subsample_labels.output.labels,
+        labels=labels_of,
         thresholds=lambda wildcards: FILES.chosen_thresholds(wildcards.experiment, int(wildcards.round)),
     output:
         predictions=f"{ROUND}/predictions/{{shard}}.h5",
@@ -64,7 +64,7 @@ rule generate_pseudo_labels:
         shards=len(FILES.shards),
         thresholds=lambda wildcards, input: " ".join(f"--thresholds {shlex.quote(file)}" for file in input.thresholds),
         hardware=without_influence(STUDY.hardware),
-        settings=settings(stage.GenerateSettings.from_study(STUDY)),
+        settings=settings_of("generate_pseudo_labels"),
     message:
         "Pseudo-labels of {wildcards.experiment}, round {wildcards.round}, shard {wildcards.shard}"
     shell:
@@ -80,8 +80,8 @@ rule track_filter:
         FILES.manifests("train"),
         # Only linked: what is in them makes no difference.
         ancient(FILES.manifests("val", "test")),
-        predictions=expand(rules.generate_pseudo_labels.output.predictions, shard=FILES.shards, allow_missing=True),
-        labels=rules.subsample_labels.output.labels,
+        predictions=predictions_of,
+        labels=labels_of,
     output:
         dataset=directory(f"{ROUND}/dataset"),
         manifest=f"{ROUND}/dataset.json",
@@ -98,7 +98,7 @@ rule track_filter:
         runtime=120,
     params:
         sequences=DATASET.sequences,
-        settings=settings(stage.TrackFilterSettings.from_study(STUDY)),
+        settings=settings_of("track_filter"),
     message:
         "Filtering by tracks: {wildcards.experiment}, round {wildcards.round}"
     shell:
@@ -111,10 +111,9 @@ rule track_filter:
 rule validate_quality:
     input:
         FILES.manifests("train"),
-        predictions=rules.track_filter.input.predictions,
-        labels=rules.subsample_labels.output.labels,
-        dataset=rules.track_filter.output.dataset,
-        manifest=rules.track_filter.output.manifest,
+        predictions=predictions_of,
+        labels=labels_of,
+        pseudo_labels=pseudo_labels_of,
     output:
         quality=f"{ROUND}/quality.json",
     log:
@@ -128,11 +127,11 @@ rule validate_quality:
         runtime=120,
     params:
         sequences=DATASET.sequences,
-        settings=settings(stage.QualitySettings.from_study(STUDY)),
+        settings=settings_of("validate_quality"),
     message:
         "Quality of the pseudo-labels: {wildcards.experiment}, round {wildcards.round}"
     shell:
         logged(
-            "leod validate-quality {input.predictions:q} --dataset {input.dataset:q} --sequences {params.sequences:q}"
+            "leod validate-quality {input.predictions:q} --dataset {input.pseudo_labels[0]:q} --sequences {params.sequences:q}"
             " --labels {input.labels:q} --output {output.quality:q} --settings {params.settings:q}"
         )

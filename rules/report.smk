@@ -22,8 +22,7 @@ rule write_plan:
 rule summarise:
     input:
         plan=rules.write_plan.output.plan,
-        metrics=[str(path) for _, _, path in FILES.plan().evaluations()],
-        qualities=[str(detector.quality) for detector in FILES.plan().detectors if detector.quality],
+        results=results_of_detectors("metrics", "record", "quality"),
     output:
         summary=report(
             f"{RESULTS}/summary.csv",
@@ -50,7 +49,7 @@ rule summarise:
 rule write_report:
     input:
         FILES.manifests(*SPLITS),
-        [str(path) for detector in FILES.plan().detectors for path in detector.results()],
+        results_of_detectors(),
         plan=rules.write_plan.output.plan,
         summary=rules.summarise.output.summary,
     output:

@@ -1,9 +1,9 @@
 # Detectors: pretraining (round 0) and self-training (round 1, 2, …).
 rule pretrain:
     input:
-        FILES.pretraining_sequences(),
-        weights=FILES.published_weights(),
-        labels=rules.subsample_labels.output.labels,
+        lambda wildcards: FILES.pretraining_sequences(wildcards.experiment),
+        weights=lambda wildcards: FILES.published_weights(wildcards.experiment),
+        labels=labels_of,
     output:
         model=f"{FILES.first_round}/model.ckpt",
         curves=f"{FILES.first_round}/training.csv",
@@ -28,7 +28,7 @@ rule pretrain:
         folder=subpath(output.model, parent=True),
         seed=lambda wildcards: FILES.experiments[wildcards.experiment].seed,
         hardware=without_influence(STUDY.hardware),
-        settings=lambda wildcards: settings(FILES.pretrain_settings(wildcards.experiment)),
+        settings=settings_of("pretrain"),
     message:
         "Pretraining {wildcards.experiment}"
     shell:
@@ -44,8 +44,7 @@ rule self_train:
     input:
         # The train split's events, which the pseudo-labelled data set links to, and the original val split.
         FILES.manifests("train", "val"),
-        dataset=f"{ROUND}/dataset",
-        manifest=f"{ROUND}/dataset.json",
+        pseudo_labels=pseudo_labels_of,
         previous=lambda wildcards: FILES.previous_detector(wildcards.experiment, int(wildcards.round)),
     output:
         model=f"{ROUND}/model.ckpt",
@@ -72,16 +71,17 @@ rule self_train:
         launcher="",
     params:
         sequences=DATASET.sequences,
+        dataset=lambda wildcards: FILES.training_set(wildcards.experiment, int(wildcards.round)),
         folder=subpath(output.model, parent=True),
         previous=lambda wildcards, input: " ".join(f"--previous {shlex.quote(file)}" for file in input.previous),
         seed=lambda wildcards: FILES.experiments[wildcards.experiment].seed,
         hardware=without_influence(STUDY.hardware),
-        settings=settings(stage.TrainSettings.for_self_training(STUDY)),
+        settings=settings_of("self_train"),
     message:
         "Self-training {wildcards.experiment}, round {wildcards.round}"
     shell:
         logged(
-            "{resources.launcher} leod self-train --dataset {input.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
+            "{resources.launcher} leod self-train --dataset {params.dataset:q} --sequences {params.sequences:q} --output {params.folder:q}"
             " {params.previous} --seed {params.seed} --threads {threads} --hardware {params.hardware:q}"
             " --on-terminate {resources.on_terminate} --time-limit {resources.time_limit_min}"
             " --settings {params.settings:q}"

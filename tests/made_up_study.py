@@ -121,31 +121,43 @@ def _picture(title, rng):
     return Picture(title, light, 255 - light)
 
 
-def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=True):
+ARMS = {"no_tracks": -0.02, "long": 0.01}
+"""Arm → AP above that of the main chain."""
+
+
+def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=True, arms=False, control=True):
     """A study in which self-training helps."""
     rng = np.random.default_rng(1)
     overrides = [f"rounds={rounds}", f"seeds={list(seeds)}"]
     overrides.append("labels=[" + ",".join(f"{{setting: weakly_supervised, ratio: {r}}}" for r in budgets) + "]")
     if chosen:
         overrides.append("pseudo_labels.choose_thresholds={target_precision: {car: 0.75, pedestrian: 0.99}}")
+    overrides += (
+        ["arms={no_tracks: {track_filter: {enabled: false}}, long: {self_train: {steps: 600}}}"] if arms else []
+    )
     settings = made_up_settings(*overrides)
     runs, rows = [], []
-    cells = [("weakly_supervised", ratio, seed, rounds) for ratio in budgets for seed in seeds]
-    cells += [("fully_supervised", 1.0, seed, 0) for seed in seeds]
-    for setting, ratio, seed, last in cells:
-        name = f"{setting}-{ratio:g}-seed{seed}"
+    few = [("weakly_supervised", ratio, seed) for ratio in budgets for seed in seeds]
+    cells = [(*cell, rounds, "main") for cell in few]
+    cells += [(*cell, 0, "control") for cell in few] if control and rounds else []
+    cells += [("fully_supervised", 1.0, seed, 0, "fully_supervised") for seed in seeds]
+    cells += [(*cell, rounds, arm) for arm in ARMS for cell in few] if arms else []
+    for setting, ratio, seed, last, arm in cells:
+        name = f"{setting}-{ratio:g}-seed{seed}" + ("" if arm in ("main", "fully_supervised") else f"-{arm}")
         for round in range(last + 1):
-            ap = (
-                0.42 if setting == "fully_supervised" else 0.14 + ratio + 0.05 * np.sqrt(round)
-            ) + 0.012 * rng.random()
-            cell = {"setting": setting, "ratio": ratio, "split_offset": 0, "seed": seed, "round": round}
+            ap = 0.42 if setting == "fully_supervised" else 0.14 + ratio + 0.05 * np.sqrt(round)
+            ap += (0.02 if arm == "control" else ARMS.get(arm, 0.0)) + 0.012 * rng.random()
+            cell = {"arm": arm, "setting": setting, "ratio": ratio, "split_offset": 0, "seed": seed, "round": round}
             figures = {metric: ap * (1.9 if metric == "AP50" else 1.0) for metric in METRICS}
             by_class = {f"AP_{c}": ap + 0.05 - 0.1 * number for number, c in enumerate(CLASSES)}
             quality = {"pseudo_precision_50": 0.7 if round else np.nan, "pseudo_recall_50": 0.5 if round else np.nan}
             for variant, bonus in (("plain", 0.0), ("tta", 0.02)):
                 row = {key: value + bonus for key, value in (figures | by_class).items()}
                 rows.append(
-                    {"experiment": name, "split": "test", "variant": variant} | cell | row | quality,
+                    {"experiment": name, "split": "test", "variant": variant, "validation_AP": ap}
+                    | cell
+                    | row
+                    | quality,
                 )
             record = {
                 "provenance": PROVENANCE,

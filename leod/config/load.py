@@ -19,6 +19,11 @@ from leod.errors import ConfigError
 
 S = TypeVar("S", bound=Settings)
 
+ARM_SECTIONS = ("rounds", "pretrain", "pseudo_labels", "track_filter", "self_train")
+"""What an arm may change of its study."""
+MAIN, CONTROL, CEILING, ORACLE = "main", "control", "fully_supervised", "oracle"
+"""What arms are called that no study defines: the study's own chain of rounds, and its references."""
+
 _UNION_TAGS = ("function-", "literal", "constrained", "union")
 
 
@@ -109,13 +114,14 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     return result
 
 
-def validate(settings_type: type[S], content: Any, source: str) -> S:
+def validate(settings_type: type[S], content: Any, source: str, place: tuple[str, ...] = ()) -> S:
     """Validate ``content`` as ``settings_type``.
 
     Args:
         settings_type: The typed settings.
         content: Plain data as YAML gives it.
         source: File (and overrides) that it came from, for errors.
+        place: Keys under which the content stands in the file, for errors.
 
     Raises:
         ConfigError: One line for each unknown key or wrong value.
@@ -123,7 +129,7 @@ def validate(settings_type: type[S], content: Any, source: str) -> S:
     try:
         return settings_type.model_validate(content)
     except ValidationError as error:
-        lines = [_describe(problem, settings_type) for problem in error.errors()]
+        lines = [_describe(problem, settings_type, place) for problem in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in dict.fromkeys(lines))) from None
 
 
@@ -155,23 +161,115 @@ def resolve_study(content: Mapping[str, Any], folders: list[Path], source: str) 
     """Turn a study's plain content into typed settings, with its data set and model read in.
 
     ``dataset`` and ``model`` are a name, a path to a YAML file, or a mapping: ``{base: NAME, key: changed value}``.
+    ``base`` of the study itself is another study, of which it says only what it changes.
 
     Args:
         content: The study as YAML gives it.
-        folders: Folders with ``datasets/NAME.yaml`` and ``models/NAME.yaml``, in order of preference.
+        folders: Folders with ``datasets/NAME.yaml``, ``models/NAME.yaml`` and, for ``base``, ``NAME.yaml``, in order of
+            preference.
         source: The study's file, for errors.
 
     Raises:
         ConfigError: A file is missing, a key unknown, a value wrong; all problems of one file are told at once.
     """
-    resolved = dict(content)
+    resolved, source = _based(content, folders, source)
     parts: list[tuple[str, type[Settings]]] = [("dataset", DatasetConfig), ("model", ModelConfig)]
     for key, settings_type in parts:
         if key not in resolved:
             raise ConfigError(f"{source}: the key {key!r} is missing; name a file of configs/{key}s/")
         plain, origin = _with_base(key, resolved[key], folders, source)
         resolved[key] = validate(settings_type, plain, origin)
-    return validate(StudyConfig, resolved, source)
+    study = validate(StudyConfig, resolved, source)
+    _check_arms(study, source)
+    return study
+
+
+def study_of_arm(study: StudyConfig, name: str) -> StudyConfig:
+    """What the experiments of an arm are run with: the study with the arm's changes laid over it.
+
+    Raises:
+        ConfigError: The changes do not fit the study; never for one that `resolve_study` returned.
+    """
+    return _study_of_arm(study, name, f"study {study.name!r}")
+
+
+def _study_of_arm(study: StudyConfig, name: str, source: str) -> StudyConfig:
+    content = study.model_dump(by_alias=True, exclude={"arms"})
+    return validate(StudyConfig, merge(content, study.arms[name]), source, ("arms", name))
+
+
+def _check_arms(study: StudyConfig, source: str) -> None:
+    """Refuse arms that are no studies or change what is not theirs; all problems are told at once."""
+    lines = []
+    for name, changes in study.arms.items():
+        if name in (MAIN, CONTROL, CEILING, ORACLE):
+            lines.append(f"{source}: arms.{name}: this name is taken by the study itself; choose another one")
+        wrong = [key for key in changes if key not in ARM_SECTIONS]
+        lines += [
+            f"{source}: unknown key 'arms.{name}.{key}' (value {changes[key]!r}). Allowed here: "
+            f"{', '.join(ARM_SECTIONS)}"
+            for key in wrong
+        ]
+        if wrong:
+            continue
+        try:
+            arm = _study_of_arm(study, name, source)
+        except ConfigError as error:
+            lines.append(str(error))
+            continue
+        if arm.pseudo_labels.shards != study.pseudo_labels.shards:
+            lines.append(
+                f"{source}: arms.{name}.pseudo_labels.shards = {arm.pseudo_labels.shards}: shards are those of the "
+                f"whole study, {study.pseudo_labels.shards}; remove the key"
+            )
+        lines += [f"{source}: arms.{name}.pretrain.{line}" for line in _without_effect(study, arm)]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _without_effect(study: StudyConfig, arm: StudyConfig) -> list[str]:
+    """Changes of pretraining that no experiment would see, since each label budget says something else."""
+    before, after = study.pretrain, arm.pretrain
+    changed = {
+        "steps": (before.steps, after.steps),
+        "sequence_length": (before.sequence_length, after.sequence_length),
+        "time_reversal": (before.augmentation.time_reversal, after.augmentation.time_reversal),
+    }
+    return [
+        f"{'augmentation.' if key == 'time_reversal' else ''}{key} = {value}: every entry of 'labels' has a "
+        f"pretrain.{key} of its own, so this changes nothing"
+        for key, (old, value) in changed.items()
+        if value != old and all(getattr(budget.pretrain, key) not in (None, "all_rounds") for budget in study.labels)
+    ]
+
+
+def _based(
+    content: Mapping[str, Any], folders: list[Path], source: str, seen: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], str]:
+    """Lay a study over the one that it names as its base; also returns what to call the result."""
+    changes = dict(content)
+    base = changes.pop("base", None)
+    if base is None:
+        return changes, source
+    if not isinstance(base, str):
+        raise ConfigError(f"{source}: base must be the name of a study or a YAML file, got {base!r}")
+    path = _find(base, "", folders, f"{source}: base")
+    if str(path) in seen:
+        raise ConfigError(f"{source}: base: {' → '.join((*seen, str(path)))} leads in a circle")
+    below, origin = _based(read_yaml(path), folders, str(path), (*seen, str(path)))
+    return merge(below, changes), f"{origin} (changed by {source})"
+
+
+def _find(name: str, kind: str, folders: list[Path], asked_by: str) -> Path:
+    """The file that ``name`` stands for: a path, or ``NAME.yaml`` in the folder ``kind`` of one of the folders."""
+    is_path = name.endswith((".yaml", ".yml"))
+    candidates = [Path(name)] if is_path else [folder / kind / f"{name}.yaml" for folder in folders]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    known = sorted({path.stem for folder in folders for path in (folder / kind).glob("*.yaml")})
+    hint = f"; known: {', '.join(known)}" if known else ""
+    raise ConfigError(f"{asked_by} {name!r}: no such file: {', '.join(map(str, candidates))}{hint}")
 
 
 def _with_base(key: str, value: Any, folders: list[Path], source: str) -> tuple[dict[str, Any], str]:
@@ -185,14 +283,9 @@ def _with_base(key: str, value: Any, folders: list[Path], source: str) -> tuple[
             return changes, f"{source} ({key})"
     if not isinstance(base, str):
         raise ConfigError(f"{source}: {key} must be a name, a YAML file, or {{base: NAME, …}}, got {base!r}")
-    candidates = [Path(base)] if base.endswith((".yaml", ".yml")) else [f / f"{key}s" / f"{base}.yaml" for f in folders]
-    for candidate in candidates:
-        if candidate.is_file():
-            origin = f"{candidate} (changed by {source})" if changes else str(candidate)
-            return merge(read_yaml(candidate), changes), origin
-    known = sorted({path.stem for folder in folders for path in (folder / f"{key}s").glob("*.yaml")})
-    hint = f"; known: {', '.join(known)}" if known else ""
-    raise ConfigError(f"{source}: {key} {base!r}: no such file: {', '.join(map(str, candidates))}{hint}")
+    path = _find(base, f"{key}s", folders, f"{source}: {key}")
+    origin = f"{path} (changed by {source})" if changes else str(path)
+    return merge(read_yaml(path), changes), origin
 
 
 def study_schema() -> dict[str, Any]:
@@ -203,16 +296,32 @@ def study_schema() -> dict[str, Any]:
             "description": f"a name in configs/{key}s/, a YAML file, or a mapping with 'base' and changed values",
             "anyOf": [{"type": "string"}, {"type": "object"}],
         }
+    schema["properties"]["base"] = {
+        "description": "another study, a name in configs/ or a YAML file; this one then says only what it changes",
+        "type": "string",
+    }
+    schema["anyOf"] = [{"required": ["base", "name"]}, {"required": schema.pop("required")}]
+    # What an arm leaves out is as in the study: nothing of it is required.
+    sections = {key: schema["properties"][key] for key in ARM_SECTIONS}
+    for key, section in sections.items():
+        if "$ref" in section:
+            definition = schema["$defs"][section["$ref"].removeprefix("#/$defs/")]
+            sections[key] = {name: value for name, value in definition.items() if name != "required"}
+    schema["properties"]["arms"]["additionalProperties"] = {
+        "type": "object",
+        "properties": sections,
+        "additionalProperties": False,
+    }
     return json.loads(json.dumps(schema))
 
 
 # ----------------------------------------------------------------------------------------------------- messages
 
 
-def _describe(problem: Any, settings_type: type[BaseModel]) -> str:
+def _describe(problem: Any, settings_type: type[BaseModel], place: tuple[str, ...]) -> str:
     """One line for one of pydantic's complaints: key, value, what is allowed."""
     location = [part for part in problem["loc"] if not (isinstance(part, str) and _is_union_tag(part))]
-    key = ".".join(str(part) for part in location) or "(the whole)"
+    key = ".".join(str(part) for part in (*place, *location)) or "(the whole)"
     kind, value = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         allowed = _allowed_keys(settings_type, location[:-1])
@@ -223,7 +332,7 @@ def _describe(problem: Any, settings_type: type[BaseModel]) -> str:
         return f"the key {key!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if kind in ("value_error", "assertion_error") and not location:
-        return message
+        return f"{key}: {message}" if place else message
     shown = repr(value)
     return f"{key} = {shown if len(shown) < 200 else shown[:200] + '…'}: {message[0].lower() + message[1:]}"
 

@@ -7,7 +7,7 @@ file, key, value and what is allowed. Settings are immutable once read.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -635,15 +635,19 @@ class TrainingConfig(Settings):
 class PretrainChanges(Settings):
     """Where pretraining on one label budget differs from the study's `pretrain`; null = it does not."""
 
-    steps: PositiveInt | None = None
+    steps: PositiveInt | Literal["all_rounds"] | None = Field(
+        default=None, description="optimiser steps; all_rounds: as many as `pretrain` and all self-training rounds"
+    )
     sequence_length: PositiveInt | None = None
     time_reversal: Fraction | None = None
 
-    def apply(self, training: TrainingConfig) -> TrainingConfig:
-        """Return ``training`` with these changes."""
+    def apply(self, training: TrainingConfig, self_training_steps: int) -> TrainingConfig:
+        """Return ``training`` with these changes; ``self_training_steps`` are those of all rounds together."""
         changes: dict[str, object] = {
             name: value for name in ("steps", "sequence_length") if (value := getattr(self, name)) is not None
         }
+        if self.steps == "all_rounds":
+            changes["steps"] = training.steps + self_training_steps
         if self.time_reversal is not None:
             changes["augmentation"] = training.augmentation.model_copy(update={"time_reversal": self.time_reversal})
         return training.model_copy(update=changes)
@@ -762,11 +766,18 @@ class StudyConfig(Settings):
     split_offsets: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     rounds: NonNegativeInt = 2
-    references: tuple[Literal["fully_supervised"], ...] = Field(
-        default=("fully_supervised",), description="also train on all labels, as the ceiling of the comparison"
+    references: tuple[Literal["control", "fully_supervised", "oracle"], ...] = Field(
+        default=("control", "fully_supervised"),
+        description="what self-training is compared with; control: the same labels, supervised only, as many steps as "
+        "all rounds together; fully_supervised: all labels, the ceiling; oracle: one round on the hidden ground truth",
     )
     reference_pretrain: PretrainChanges = Field(
-        default=PretrainChanges(), description="where training the references differs from `pretrain`"
+        default=PretrainChanges(), description="where training on all labels, the ceiling, differs from `pretrain`"
+    )
+    arms: dict[Identifier, dict[str, Any]] = Field(
+        default={},
+        description="variants that every experiment is run with as well: name → what it changes of rounds, pretrain, "
+        "pseudo_labels, track_filter, self_train; what a label budget says of pretraining holds in each",
     )
     results: Path = Field(default=Path("results"), description="folder of all results")
     hardware: HardwareConfig = HardwareConfig()
@@ -777,6 +788,15 @@ class StudyConfig(Settings):
     self_train: TrainingConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @property
+    def self_training_steps(self) -> int:
+        """Optimiser steps of all self-training rounds together."""
+        return self.rounds * self.self_train.steps
+
+    def pretraining(self, budget: LabelBudget) -> TrainingConfig:
+        """How round 0 of ``budget`` is trained."""
+        return budget.pretrain.apply(self.pretrain, self.self_training_steps)
 
     @model_validator(mode="after")
     def _augmentation_fits(self) -> StudyConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -105,7 +105,7 @@ class SubsampleSettings(Settings):
         return cls(
             budget=LabelBudget(setting=budget.setting, ratio=budget.ratio),
             split_offset=split_offset,
-            history=budget.pretrain.apply(study.pretrain).sequence_length,
+            history=study.pretraining(budget).sequence_length,
             representation=dataset.representation,
             window_us=dataset.window_us,
             downsample_by_2=dataset.downsample_by_2,
@@ -137,7 +137,7 @@ class TrainSettings(Settings):
     @classmethod
     def for_pretraining(cls, study: StudyConfig, budget: LabelBudget | None = None) -> Self:
         """Pick what `pretrain` uses out of ``study``, for a label budget with settings of its own if given."""
-        training = study.pretrain if budget is None else budget.pretrain.apply(study.pretrain)
+        training = study.pretrain if budget is None else study.pretraining(budget)
         return cls._from(study, training)
 
     @classmethod
@@ -275,6 +275,7 @@ class ReportSettings(Settings):
     seeds: tuple[NonNegativeInt, ...]
     rounds: NonNegativeInt
     references: tuple[str, ...]
+    arms: dict[str, dict[str, Any]]
     pretrain: TrainingConfig
     pseudo_labels: PseudoLabelConfig
     track_filter: TrackFilterConfig

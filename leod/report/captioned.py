@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from leod.report import figures
 from leod.report.figures import RoundValue
 from leod.report.results import StudyResults
+from leod.report.statistics import LEAST_PAIRS
+from leod.report.summary import against_main
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,20 @@ def report_figures(results: StudyResults) -> dict[str, NamedFigure]:
     """All figures of the report by the name of their file, without suffix.
 
     Those on pseudo-labels are left out where no experiment has a self-training round, that on thresholds where they
-    were not chosen.
+    were not chosen, that on arms where there are none.
     """
     classes = results.classes
     curves = [
-        RoundValue(run.budget, run.round, _precision(run.metrics)) for run in results.runs if not run.is_reference
+        RoundValue(run.budget, run.round, _precision(run.metrics)) for run in results.own_runs if not run.is_reference
     ]
-    ceiling = [_precision(run.metrics) for run in results.runs if run.is_reference]
+    ceiling = [_precision(run.metrics) for run in results.own_runs if run.is_reference]
     qualities, datasets = results.of_rounds("quality"), results.of_rounds("dataset")
     found: dict[str, tuple[Figure, str]] = {
         "average_precision": (
             figures.average_precision(results.main_evaluations),
             "Average precision round by round. Lines are means over split offsets and seeds; where there are several, "
-            "dots are the experiments and the band is one standard deviation. Dashed: detectors trained on all labels.",
+            "dots are the experiments and the band is one standard deviation. Dotted: the control, trained on the same "
+            "labels for as many steps as all rounds. Dashed: detectors trained on all labels.",
         ),
         "precision_recall": (
             figures.precision_recall(curves, ceiling, classes),
@@ -50,7 +53,7 @@ def report_figures(results: StudyResults) -> dict[str, NamedFigure]:
             "the highest. Dashed: detectors trained on all labels.",
         ),
         "training": (
-            figures.training_curves(results.of_rounds("curves", references=True)),
+            figures.training_curves(results.training_curves()),
             "Training loss, learning rate, and AP on the validation split, of which the best step becomes the "
             "round's detector."
             if results.settings.pretrain.validation.select == "best"
@@ -62,6 +65,14 @@ def report_figures(results: StudyResults) -> dict[str, NamedFigure]:
             f"({results.box_sizes_of}).",
         ),
     }
+    if results.settings.arms:
+        found["arms"] = (
+            figures.arms(against_main(results.main_evaluations)),
+            "How the last round of each arm, of the control and of the oracle differs from the last round of the main "
+            "chain, paired by experiment. Dots are the experiments, diamonds their means, bars 95 % confidence "
+            f"intervals of the mean (from {LEAST_PAIRS} experiments on). A bar that crosses the line is inside the "
+            "noise.",
+        )
     if qualities:
         found |= {
             "pseudo_label_quality": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from html import escape
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from leod.config.load import CEILING, CONTROL, MAIN, ORACLE
 from leod.config.schema import ScoreThreshold
 from leod.config.settings import ReportSettings
 from leod.report import figures
@@ -29,17 +31,27 @@ from leod.report.page import (
 from leod.report.results import Plausibility, Run, StudyResults
 from leod.report.schematic import study_schematic
 from leod.report.summary import (
+    ARMS_LEGEND,
     EVALUATION,
     LEGEND,
-    REFERENCE_SETTING,
+    arm_rows,
     budget_name,
     budgets,
+    ceiling_metrics,
+    chosen_rounds,
     class_rows,
+    of_arms,
     overview_rows,
+    validation_metrics,
     verdict,
 )
 
 _ALL_CLASSES = "all"
+_REFERENCES = {
+    CONTROL: "control: the same labels, supervised only, as many steps as all rounds",
+    CEILING: "ceiling: all labels",
+    ORACLE: "oracle: one round on all ground truth in place of pseudo-labels",
+}
 
 
 def report_page(results: StudyResults, drawn: Mapping[str, NamedFigure]) -> str:
@@ -75,7 +87,7 @@ def _header(results: StudyResults) -> str:
     rows = results.main_evaluations
     answer = verdict(rows)
     tone = " good" if answer.startswith("Self-training helped:") else " bad" if "did not help" in answer else ""
-    experiments = len({run.cell.experiment for run in results.runs if not run.is_reference})
+    experiments = len({run.cell.experiment for run in results.own_runs if not run.is_reference})
     subtitle = (
         f"Label-efficient detection on {settings.dataset.name} with {settings.model.name}: "
         f"{_count(experiments, 'experiment')}, {_count(settings.rounds, 'round')} of self-training, "
@@ -95,10 +107,13 @@ def _count(number: int, name: str) -> str:
 def _result(results: StudyResults, plots: Mapping[str, str]) -> str:
     rows = results.main_evaluations
     parts = [tiles(_headline(rows)), plots["average_precision"]]
+    parts += [paragraph(choice.in_words()) for choice in chosen_rounds(rows).values()]
     for number, ((split, variant), group) in enumerate(results.evaluations.groupby(list(EVALUATION), sort=False)):
         overview = table(list(overview_rows(group)), text_columns=2)
+        if len(compared := list(arm_rows(group))) > 1:
+            overview += paragraph(ARMS_LEGEND, "note") + table(compared, text_columns=2)
         if number == 0:
-            parts += [f"<h3>{escape(f'{split} split, {variant}')}</h3>", overview]
+            parts += [f"<h3>{escape(f'{split} split, {variant}')}</h3>", overview, plots.get("arms", "")]
         else:
             parts.append(details(f"{split} split, {variant}", paragraph(verdict(group)) + overview))
     return "".join(parts) + paragraph(" ".join(LEGEND.split()), "note")
@@ -107,17 +122,21 @@ def _result(results: StudyResults, plots: Mapping[str, str]) -> str:
 def _headline(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """The most telling figures, of the experiments with fewest labels."""
     for budget, group in budgets(rows):
-        last = group["round"].max()
-        if not last:
+        choice = next(iter(chosen_rounds(group).values()), None)
+        if choice is None:
             continue
-        first_ap, last_ap = (100 * group.loc[group["round"] == number, "AP"].mean() for number in (0, last))
-        yield f"{first_ap:.1f} %", f"AP, supervised on {budget}"
-        yield f"{last_ap:.1f} %", f"AP after round {last}"
-        yield f"{last_ap - first_ap:+.1f}", "points gained"
+        own, control = of_arms(group, MAIN), of_arms(group, CONTROL)
+        first, chosen = (100 * own.loc[own["round"] == number, "AP"].mean() for number in (0, choice.round))
+        start, name = first, "supervised"
+        yield f"{first:.1f} %", f"AP, supervised on {budget}"
+        if len(control):
+            start, name = 100 * control["AP"].mean(), "the control"
+            yield f"{start:.1f} %", "AP of the control, supervised for as long as all rounds"
+        yield f"{chosen:.1f} %", f"AP after round {choice.round}"
+        yield f"{chosen - start:+.1f}", f"points gained over {name}"
         break
-    reference = rows.loc[(rows["setting"] == REFERENCE_SETTING) & (rows["round"] == 0), "AP"]
-    if len(reference):
-        yield f"{100 * reference.mean():.1f} %", "AP with all labels, the ceiling"
+    if (ceiling := ceiling_metrics(rows)) is not None:
+        yield f"{100 * ceiling['AP']:.1f} %", "AP with all labels, the ceiling"
 
 
 def _study(results: StudyResults) -> str:
@@ -126,7 +145,7 @@ def _study(results: StudyResults) -> str:
         settings.rounds,
         dataset.simulate is not None,
         settings.pseudo_labels.choose_thresholds is not None,
-        bool(settings.references),
+        CEILING in settings.references,
     )
     views = settings.pseudo_labels.views
     names = [name for name, used in (("mirrored", views.mirror), ("time-reversed", views.time_reversal)) if used]
@@ -156,6 +175,8 @@ def _study(results: StudyResults) -> str:
             else "off",
         ),
         ("Evaluation", f"{settings.evaluate.split} split; {', '.join(settings.evaluate.variants).replace('_', '-')}"),
+        ("References", "; ".join(_REFERENCES[name] for name in settings.references) or "none"),
+        *((f"Arm {name}", json.dumps(changes).replace('"', "")) for name, changes in settings.arms.items()),
     ]
     caption = (
         "The stages of an experiment. Each round's detector labels the data that the next one is trained on; only the "
@@ -209,7 +230,7 @@ def _class_table(results: StudyResults) -> str:
 
 def _pseudo_labels(results: StudyResults, plots: Mapping[str, str]) -> str:
     parts = []
-    runs = [run for run in results.runs if run.quality is not None]
+    runs = [run for run in results.own_runs if run.quality is not None]
     measured = [run for run in runs if "after_tracking" in (run.quality or {})]
     if measured:
         parts += [plots["pseudo_label_quality"], table(_quality_rows(results, measured), text_columns=3)]
@@ -283,7 +304,7 @@ def _thresholds(results: StudyResults) -> str:
         ("experiment", "round", "class", "threshold", "wanted precision", "precision", "recall", "boxes")
     ]
     missed = False
-    for run in results.runs:
+    for run in results.own_runs:
         for name, choice in (run.thresholds or {"classes": {}})["classes"].items():
             missed |= not choice["reached"]
             rows.append(
@@ -342,7 +363,7 @@ def _labels(results: StudyResults) -> str:
             *(f"{name}: pseudo-labels" for name in classes),
         )
     ]
-    for run in results.runs:
+    for run in results.compared_runs:
         if run.dataset is not None:
             totals = run.dataset["totals"]
             rows.append(
@@ -372,8 +393,7 @@ def _trainings(results: StudyResults) -> str:
     ]
     for run in results.runs:
         record = run.record
-        chosen = (record.get("best") if record.get("select") == "best" else record.get("last")) or {}
-        ap = (chosen.get("metrics") or {}).get("AP")
+        ap = validation_metrics(record).get("AP")
         rows.append(
             (
                 run.cell.experiment,

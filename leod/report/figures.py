@@ -23,7 +23,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from leod.report.summary import REFERENCE_SETTING, budgets
+from leod.config.load import CONTROL, MAIN
+from leod.report.statistics import PairedDifference
+from leod.report.summary import budgets, ceiling_rows, of_arms
 
 COLOURS = {
     "ink": "#1c2128",
@@ -213,19 +215,56 @@ def average_precision(evaluations: pd.DataFrame) -> Figure:
     with mpl.rc_context(_STYLE):
         figure, panels = _grid([""], ["AP", "AP50"], height=3.2)
         for panel, metric in zip(panels[0], ("AP", "AP50"), strict=True):
-            reference = evaluations[(evaluations["setting"] == REFERENCE_SETTING) & (evaluations["round"] == 0)]
+            reference = ceiling_rows(evaluations)
             for number, (budget, rows) in enumerate(budgets(evaluations)):
-                if set(rows["experiment"]) <= set(reference["experiment"]):
+                own = of_arms(rows, MAIN)
+                if set(own["experiment"]) <= set(reference["experiment"]):
                     continue
-                rounds = {key: list(100 * group) for key, group in rows.groupby("round")[metric] if group.notna().all()}
+                rounds = {key: list(100 * group) for key, group in own.groupby("round")[metric] if group.notna().all()}
                 style = {"color": series_colour(number + 1), "marker": _MARKERS[number % len(_MARKERS)]}
                 if rounds:
                     _spread(panel, list(rounds), list(rounds.values()), label=budget, **style)
+                control = 100 * of_arms(rows, CONTROL)[metric].dropna()
+                if len(control):
+                    style = {"color": style["color"], "linestyle": ":", "linewidth": 1.4, "label": f"{budget}: control"}
+                    panel.axhline(control.mean(), **style)
             values = 100 * reference[metric].dropna()
             if len(values):
                 panel.axhline(values.mean(), color=COLOURS["ink"], linestyle=(0, (5, 3)), linewidth=1.2, label=CEILING)
             _percent_axis(panel, f"{metric} in %")
             _round_axis(panel)
+        _legend(figure, panels.flat)
+    return figure
+
+
+def arms(differences: pd.DataFrame) -> Figure:
+    """Points that arms differ by from the study's own chain, with their spread and how sure the mean is.
+
+    Args:
+        differences: What `leod.report.summary.against_main` returns for one kind of evaluation.
+    """
+    found = [(budget, dict(list(rows.groupby("arm", sort=False)))) for budget, rows in budgets(differences)]
+    most = max((len(by_arm) for _, by_arm in found), default=1)
+    with mpl.rc_context(_STYLE):
+        figure, panels = _grid([budget for budget, _ in found], ["AP", "AP50"], height=0.9 + 0.28 * most)
+        for row, (_, by_arm) in enumerate(found):
+            for panel, metric in zip(panels[row], ("AP", "AP50"), strict=True):
+                panel.axvline(0, color=COLOURS["muted"], linewidth=1)
+                for position, rows in enumerate(by_arm.values()):
+                    values = rows[f"difference_{metric}"].dropna()
+                    if values.empty:
+                        continue
+                    colour, difference = series_colour(1), PairedDifference.of(values)
+                    if difference.interval is not None:
+                        ends = [100 * end for end in difference.interval]
+                        panel.plot(ends, [position] * 2, color=colour, linewidth=2.2, label="95 % interval of the mean")
+                    panel.scatter(100 * values, [position] * len(values), s=12, color=COLOURS["series-0"], zorder=3,
+                                  linewidths=0, label="experiment")  # fmt: skip
+                    panel.plot(100 * difference.mean, position, "D", color=colour, zorder=4, label="mean")
+                panel.set_yticks(range(len(by_arm)), list(by_arm))
+                panel.set_ylim(len(by_arm) - 0.4, -0.6)
+                panel.grid(axis="y", visible=False)
+                panel.set_xlabel(f"difference in {metric}, points")
         _legend(figure, panels.flat)
     return figure
 

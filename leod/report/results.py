@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from leod.config.load import CEILING, CONTROL, MAIN, ORACLE
 from leod.config.settings import ReportSettings
 from leod.report.figures import RoundValue
-from leod.report.summary import (
-    REFERENCE_SETTING,
-    budget_name,
-)
+from leod.report.summary import REFERENCE_SETTING, budget_name
 from leod.study.plan import Cell
 
 
@@ -55,7 +53,12 @@ class Run:
     @property
     def is_reference(self) -> bool:
         """Whether it only shows what all labels would give."""
-        return self.cell.setting == REFERENCE_SETTING and self.round == 0
+        return self.cell.setting == REFERENCE_SETTING and self.round == 0 and self.cell.arm in (MAIN, CEILING)
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether it belongs to an arm that the study defines."""
+        return self.cell.arm not in (MAIN, CEILING, CONTROL, ORACLE)
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class StudyResults:
     Attributes:
         settings: The study.
         evaluations: The study's summary, one row per evaluation.
-        runs: All detectors.
+        runs: All detectors, those that several arms share once.
         sequences: Split → number of sequences, frames, labelled frames and boxes, as far as known.
         plausibility: Split → what preprocessing counted; empty where it was done elsewhere.
         box_sizes: Kind of label → class name → diagonals in pixels.
@@ -154,10 +157,31 @@ class StudyResults:
         """Rows of the first variant: that of the figures."""
         return self.evaluations[self.evaluations["variant"] == self.settings.evaluate.variants[0]]
 
-    def of_rounds(self, name: str, references: bool = False) -> list[RoundValue]:
-        """The attribute ``name`` of all runs that have it."""
+    @property
+    def own_runs(self) -> list[Run]:
+        """The study's own chain of rounds, and the detectors trained on all labels."""
+        return [run for run in self.runs if run.cell.arm in (MAIN, CEILING)]
+
+    @property
+    def compared_runs(self) -> list[Run]:
+        """All detectors but those of arms."""
+        return [run for run in self.runs if not run.is_arm]
+
+    def of_rounds(self, name: str) -> list[RoundValue]:
+        """The attribute ``name`` of the study's own rounds that have it."""
         return [
             RoundValue(run.budget, run.round, value)
-            for run in self.runs
-            if (value := getattr(run, name)) is not None and (references or not run.is_reference)
+            for run in self.own_runs
+            if (value := getattr(run, name)) is not None and not run.is_reference
+        ]
+
+    def training_curves(self) -> list[RoundValue]:
+        """Curves of all trainings but those of arms, references under names of their own."""
+        return [
+            RoundValue(
+                run.budget if run.cell.arm in (MAIN, CEILING) else f"{run.budget}: {run.cell.arm}",
+                run.round,
+                run.curves,
+            )
+            for run in self.compared_runs
         ]

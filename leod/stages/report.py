@@ -13,6 +13,7 @@ import torch
 
 from leod.boxes.kept_labels import KeptLabels
 from leod.boxes.operations import is_ground_truth, is_ignored, is_pseudo_label
+from leod.config.load import MAIN
 from leod.config.schema import DatasetConfig, HardwareConfig, NonNegativeInt
 from leod.config.settings import ReportSettings
 from leod.errors import ConfigError, DataError
@@ -78,7 +79,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _gather(plan: StudyPlan, summary: Path, settings: ReportSettings) -> StudyResults:
-    runs = [_read_run(entry) for entry in plan.detectors]
+    # Several arms may have the same detector: the first one comes first in the plan.
+    distinct = {entry.record: entry for entry in reversed(plan.detectors)}
+    runs = [_read_run(entry) for entry in reversed(distinct.values())]
     jsons = [
         part for run in runs for part in (run.record, run.metrics, run.quality, run.dataset, run.thresholds) if part
     ]
@@ -86,7 +89,7 @@ def _gather(plan: StudyPlan, summary: Path, settings: ReportSettings) -> StudyRe
     hardware = HardwareConfig(accelerator="cpu")
     return StudyResults(
         settings=settings,
-        evaluations=_read_table(summary),
+        evaluations=_read_table(summary, "arm", "experiment"),
         runs=runs,
         sequences=_count_sequences(plan),
         plausibility=_plausibility(plan, settings.dataset),
@@ -102,8 +105,9 @@ def _gather(plan: StudyPlan, summary: Path, settings: ReportSettings) -> StudyRe
 
 
 def _shown_experiment(runs: SequenceOf[DetectorFiles]) -> list[DetectorFiles]:
-    """All rounds of the experiment that sample frames are shown of: the first one with most rounds."""
-    last = max(runs, key=lambda run: run.round)
+    """All rounds of the experiment that sample frames are shown of: the study's first one with most rounds."""
+    own = [run for run in runs if run.arm == MAIN] or runs
+    last = max(own, key=lambda run: run.round)
     return sorted((run for run in runs if run.experiment == last.experiment), key=lambda run: run.round)
 
 
@@ -128,9 +132,10 @@ def _read_run(entry: DetectorFiles) -> Run:
     )
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, *names: str) -> pd.DataFrame:
+    """Read a CSV table; the columns ``names`` hold names, whatever they look like."""
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, converters=dict.fromkeys(names, str))
     except FileNotFoundError:
         raise DataError(path, "the file does not exist. Run the stage that makes it first.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from leod.errors import ConfigError, DataError
 from leod.evaluation.coco import METRICS
 from leod.files import atomic_file, read_json
 from leod.options import FromOptions
-from leod.report.summary import CELL, EVALUATION, add_gains, summary_text
+from leod.report.summary import CELL, EVALUATION, VALIDATION_AP, add_gains, summary_text, validation_metrics
 from leod.study.plan import Cell, StudyPlan, read_plan
 
 logger = logging.getLogger(__name__)
@@ -25,11 +25,13 @@ def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, 
     """Say in one table whether self-training helped, and write one CSV row per evaluation.
 
     Args:
-        plan: The study's detectors and their files. Round 0 of an experiment is its supervised baseline; the setting
-            'fully_supervised' is the ceiling.
-        output: CSV file: cell, variant and split; metrics in 0..1, overall and of each class (``AP_car``); gain over
-            round 0 of the same experiment; pseudo-label precision and recall at IoU 0.5 (``_car``: of one class). An
-            empty cell means that there is no such figure.
+        plan: The study's detectors and their files. Round 0 of an experiment is its supervised baseline; the arm
+            'control' is trained on the same labels for as many steps as all rounds; the arm 'fully_supervised' is the
+            ceiling.
+        output: CSV file: cell, arm, variant and split; metrics in 0..1, overall and of each class (``AP_car``); AP on
+            the validation split; gain over round 0 and over the control of the same experiment; pseudo-label precision
+            and recall at IoU 0.5 (``_car``: of one class). An empty cell means that there is no such figure. What arms
+            share has a row in each.
         table: Markdown file.
 
     Raises:
@@ -41,6 +43,7 @@ def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, 
     if not evaluated:
         raise ConfigError("there is no evaluation to summarise; the study needs at least one experiment and variant")
     qualities = {detector.quality: _read_quality(detector.quality) for detector, *_ in evaluated if detector.quality}
+    validated = {detector.record: _read_validation_ap(detector.record) for detector, *_ in evaluated}
     classes: list[str] = []
     rows = []
     for detector, variant, path in evaluated:
@@ -48,12 +51,12 @@ def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, 
         classes += [name for name in metrics["per_class"] if name not in classes]
         rows.append(
             detector.model_dump(include=set(Cell.model_fields))
-            | {"variant": variant, "split": plan.split}
+            | {"variant": variant, "split": plan.split, VALIDATION_AP: validated[detector.record]}
             | _metric_columns(metrics)
             | qualities.get(detector.quality, {})
         )
     evaluations = pd.DataFrame(rows)
-    keys = [*CELL, *EVALUATION, "round"]
+    keys = ["arm", *CELL, *EVALUATION, "round"]
     if evaluations.duplicated(keys).any():
         twice = evaluations.loc[evaluations.duplicated(keys), "experiment"].iloc[0]
         raise ConfigError(f"experiment {twice!r} has two evaluations of the same round, split and variant")
@@ -101,6 +104,16 @@ def _metric_columns(content: dict[str, Any]) -> dict[str, float | None]:
 def _figure(value: float) -> float | None:
     """None for COCO's -1, which says that there is no ground truth."""
     return None if value < 0 else float(value)
+
+
+def _read_validation_ap(path: Path) -> float:
+    """AP on the validation split at the step that became the detector; NaN where there is none."""
+    content = read_json(path)
+    try:
+        ap = float(validation_metrics(content).get("AP", -1))
+    except (TypeError, ValueError, AttributeError):
+        raise DataError(path, "is no account of a training. Delete it and rerun the stage that makes it.") from None
+    return float("nan") if ap < 0 else ap
 
 
 def _read_quality(path: Path) -> dict[str, float | None]:

@@ -26,6 +26,7 @@ JOBS = {
 
 FIGURES = {
     "average_precision": "Result",
+    "arms": "Result",
     "precision_recall": "Result",
     "training": "Training",
     "box_sizes": "Labels",

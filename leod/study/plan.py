@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from leod.config.load import MAIN
 from leod.config.schema import Identifier, NonNegativeInt, PositiveFraction, Settings
 from leod.errors import DataError
 from leod.files import read_json
@@ -16,6 +17,8 @@ class Cell(Settings):
     """Where a detector stands in its study."""
 
     experiment: Identifier
+    arm: Identifier = MAIN
+    """What it is for: the study's own chain of rounds, a reference, or an arm, see `leod.study.experiments`."""
     setting: Identifier
     ratio: PositiveFraction
     split_offset: NonNegativeInt
@@ -24,7 +27,7 @@ class Cell(Settings):
 
 
 class DetectorFiles(Cell):
-    """One detector of a study and its files."""
+    """One detector of a study and its files, some of which it may share with another experiment."""
 
     labels: Path
     model: Path
@@ -33,18 +36,18 @@ class DetectorFiles(Cell):
     metrics: dict[str, Path]
     """Variant of the evaluation → its file, the first one that of the figures."""
     dataset: Path | None = None
-    """The pseudo-labelled data set it was trained on; None in round 0, as what follows."""
+    """The pseudo-labelled data set it was trained on; None in round 0 and on ground truth, as what follows."""
     manifest: Path | None = None
     quality: Path | None = None
     thresholds: Path | None = None
 
-    def results(self) -> list[Path]:
-        """All files and folders of it that exist."""
-        files = (
-            *(self.labels, self.model, self.curves, self.record, *self.metrics.values()),
-            *(self.dataset, self.manifest, self.quality, self.thresholds),
-        )
-        return [path for path in files if path is not None]
+    def results(self, *kinds: str) -> list[Path]:
+        """Its files and folders that exist; ``kinds``: only those fields."""
+        files = []
+        for kind in kinds or [name for name in DetectorFiles.model_fields if name not in Cell.model_fields]:
+            value = getattr(self, kind)
+            files += list(value.values()) if isinstance(value, dict) else [] if value is None else [value]
+        return files
 
 
 class Benchmark(Settings):

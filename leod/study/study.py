@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from leod.config.load import resolve_study
-from leod.config.settings import SubsampleSettings, TrainSettings
+from leod.config.load import ORACLE, resolve_study
+from leod.config.schema import Settings
 from leod.recordings.discovery import files_of_split
 from leod.sequences.layout import SPLITS
 from leod.study.experiments import Experiment, study_experiments
 from leod.study.jobs import FIGURES, JOBS, OF_EXPERIMENT, OF_ROUND
 from leod.study.plan import Benchmark, DetectorFiles, StudyPlan
+from leod.study.sharing import SETTINGS, owners
 
 
 class Study:
@@ -34,7 +35,7 @@ class Study:
         first_round: Pattern of the folder of round 0.
         manifest: Pattern of the files that say that the sequences of a split (and shard) are complete.
         shards: Shards of the pseudo-labels.
-        chooses_thresholds: Whether each round has its score thresholds chosen.
+        chooses_thresholds: Whether any experiment has its score thresholds chosen.
         gpus: GPUs of a training job; inference takes one.
 
     Raises:
@@ -44,6 +45,7 @@ class Study:
     def __init__(self, content: Mapping[str, Any], folders: list[Path], source: str) -> None:
         self.config = resolve_study(_with_nulls(content), folders, source)
         self.experiments = {entry.name: entry for entry in study_experiments(self.config)}
+        self._owners = owners(self.experiments.values())
         self.folder = str(self.config.results / self.config.name)
         self.labels = f"{self.folder}/{OF_EXPERIMENT}/labels.json"
         self.round = f"{self.folder}/{OF_ROUND}"
@@ -52,7 +54,7 @@ class Study:
         manifests = f"{dataset.sequences}/manifests" if dataset.recordings else f"{self.folder}/data"
         self.manifest = f"{manifests}/{{split}}-{{shard}}.json"
         self.shards = range(self.config.pseudo_labels.shards)
-        self.chooses_thresholds = self.config.pseudo_labels.choose_thresholds is not None
+        self.chooses_thresholds = any(cell.rounds and cell.chooses_thresholds for cell in self.experiments.values())
         self.gpus = 0 if self.config.hardware.accelerator == "cpu" else self.config.hardware.devices
 
     def log(self, rule: str) -> str:
@@ -63,9 +65,40 @@ class Study:
         """Pattern of the file in which Snakemake notes time and memory of a rule's jobs."""
         return f"{self.folder}/benchmarks/{JOBS[rule]}.tsv"
 
+    def settings(self, rule: str, experiment: str) -> Settings:
+        """What a stage uses in an experiment."""
+        return SETTINGS[rule](self.experiments[experiment])
+
+    def _folder(self, rule: str, experiment: str, round: int) -> str:
+        """The folder of a round that has what a rule makes, which may be that of another experiment."""
+        return self.round.format(experiment=self._owners[rule, experiment, round], round=round)
+
+    def labels_of(self, experiment: str) -> str:
+        """The split of record of an experiment."""
+        return self.labels.format(experiment=self._owners["subsample_labels", experiment, 0])
+
     def model(self, experiment: str, round: int) -> str:
         """The detector of a round."""
-        return f"{self.round}/model.ckpt".format(experiment=experiment, round=round)
+        return f"{self._training_folder(experiment, round)}/model.ckpt"
+
+    def _training_folder(self, experiment: str, round: int) -> str:
+        return self._folder("self_train" if round else "pretrain", experiment, round)
+
+    def predictions(self, experiment: str, round: int) -> list[str]:
+        """What the detector of the round before saw, shard by shard."""
+        folder = self._folder("generate_pseudo_labels", experiment, round)
+        return [f"{folder}/predictions/{shard}.h5" for shard in self.shards]
+
+    def pseudo_labels(self, experiment: str, round: int) -> list[str]:
+        """The pseudo-labelled data set of a round and its manifest; none where it is trained on ground truth."""
+        if self.experiments[experiment].arm == ORACLE:
+            return []
+        folder = self._folder("track_filter", experiment, round)
+        return [f"{folder}/dataset", f"{folder}/dataset.json"]
+
+    def training_set(self, experiment: str, round: int) -> str:
+        """The data set that self-training learns from."""
+        return next(iter(self.pseudo_labels(experiment, round)), str(self.config.dataset.sequences))
 
     def manifests(self, *splits: str) -> list[str]:
         """Files that say that the sequences of these splits are complete."""
@@ -75,24 +108,24 @@ class Study:
     def _sequence_shards(self) -> range:
         return range(self.config.preprocess.shards if self.config.dataset.recordings else 1)
 
-    def published_weights(self) -> list[str]:
+    def published_weights(self, experiment: str) -> list[str]:
         """The file that pretraining takes instead of training, if the study names one."""
-        checkpoint = self.config.pretrain.from_checkpoint
+        checkpoint = self.experiments[experiment].study.pretrain.from_checkpoint
         return [] if checkpoint is None else [str(checkpoint)]
 
-    def pretraining_sequences(self) -> list[str]:
+    def pretraining_sequences(self, experiment: str) -> list[str]:
         """What pretraining reads, unless it takes published weights."""
-        return [] if self.published_weights() else self.manifests("train", "val")
+        return [] if self.published_weights(experiment) else self.manifests("train", "val")
 
     def previous_detector(self, experiment: str, round: int) -> list[str]:
         """What self-training starts from: nothing, unless the study says that it goes on from the round before."""
-        starts_anew = self.config.self_train.initial_weights == "scratch"
-        return [] if starts_anew else [self.model(experiment, round - 1)]
+        return [self.model(experiment, round - 1)] if self.experiments[experiment].trains_on else []
 
     def chosen_thresholds(self, experiment: str, round: int) -> list[str]:
         """The file of a round's chosen score thresholds, if the study has them chosen."""
-        file = f"{self.round}/thresholds.json".format(experiment=experiment, round=round)
-        return [file] if self.chooses_thresholds else []
+        if not self.experiments[experiment].chooses_thresholds:
+            return []
+        return [f"{self._folder('choose_thresholds', experiment, round)}/thresholds.json"]
 
     def missing_data(self) -> str | None:
         """What to tell a user whose data are not there yet; None if they are, or will be simulated."""
@@ -110,23 +143,16 @@ class Study:
         """The files that the sequences of a split are made from."""
         return [str(path) for path in files_of_split(Path(self.config.dataset.recordings or "") / split)]
 
-    def subsample_settings(self, experiment: str) -> SubsampleSettings:
-        """What choosing the labels of an experiment uses."""
-        cell = self.experiments[experiment]
-        return SubsampleSettings.from_study(self.config, cell.budget, cell.split_offset)
-
-    def pretrain_settings(self, experiment: str) -> TrainSettings:
-        """What pretraining of an experiment uses."""
-        return TrainSettings.for_pretraining(self.config, self.experiments[experiment].budget)
-
     def figures(self) -> dict[str, str]:
         """The figures that the report will have, with their categories."""
-        rounds = any(cell.rounds for cell in self.experiments.values())
-        return {
-            name: category
-            for name, category in FIGURES.items()
-            if (rounds or category != "Pseudo-labels") and (self.chooses_thresholds or name != "thresholds")
-        }
+        left_out = set()
+        if not self.config.rounds:
+            left_out |= {name for name, category in FIGURES.items() if category == "Pseudo-labels"}
+        if self.config.pseudo_labels.choose_thresholds is None:
+            left_out.add("thresholds")
+        if not self.config.arms:
+            left_out.add("arms")
+        return {name: category for name, category in FIGURES.items() if name not in left_out}
 
     def plan(self) -> StudyPlan:
         """All detectors with their files, and what the jobs leave about themselves."""
@@ -142,24 +168,29 @@ class Study:
         )
 
     def _detector(self, cell: Experiment, round: int) -> DetectorFiles:
-        folder = self.round.format(experiment=cell.name, round=round)
-        evaluation = self.config.evaluate
-        pseudo_labels = {"dataset": "dataset", "manifest": "dataset.json", "quality": "quality.json"}
-        if self.chooses_thresholds:
-            pseudo_labels["thresholds"] = "thresholds.json"
+        folder, evaluation = self._training_folder(cell.name, round), self.config.evaluate
+        pseudo_labels = {}
+        if round and cell.arm != ORACLE:
+            dataset, manifest = self.pseudo_labels(cell.name, round)
+            quality = f"{self._folder('validate_quality', cell.name, round)}/quality.json"
+            pseudo_labels = {"dataset": dataset, "manifest": manifest, "quality": quality}
+            if chosen := self.chosen_thresholds(cell.name, round):
+                pseudo_labels["thresholds"] = chosen[0]
         return DetectorFiles(
             experiment=cell.name,
+            arm=cell.arm,
             setting=cell.budget.setting,
             ratio=cell.budget.ratio,
             split_offset=cell.split_offset,
             seed=cell.seed,
             round=round,
-            labels=self.labels.format(experiment=cell.name),
+            labels=self.labels_of(cell.name),
             model=self.model(cell.name, round),
             curves=f"{folder}/training.csv",
             record=f"{folder}/training.json",
+            # Evaluations stand beside their detector: who shares it shares them.
             metrics={name: f"{folder}/metrics/{evaluation.split}_{name}.json" for name in evaluation.variants},
-            **({kind: f"{folder}/{file}" for kind, file in pseudo_labels.items()} if round else {}),
+            **pseudo_labels,
         )
 
     def jobs(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -169,17 +200,15 @@ class Study:
             yield "simulate", {}
         rule = "preprocess" if dataset.recordings else "check_sequences"
         yield from ((rule, {"split": split, "shard": shard}) for split in SPLITS for shard in self._sequence_shards)
-        for cell in self.experiments.values():
-            yield "subsample_labels", {"experiment": cell.name}
-            for round in range(cell.rounds + 1):
-                of_round = {"experiment": cell.name, "round": round}
-                if round == 0:
-                    yield "pretrain", of_round
-                else:
-                    if self.chooses_thresholds:
-                        yield "choose_thresholds", of_round
-                    yield from (("generate_pseudo_labels", of_round | {"shard": shard}) for shard in self.shards)
-                    yield from ((rule, of_round) for rule in ("track_filter", "validate_quality", "self_train"))
+        for (rule, experiment, round), owner in self._owners.items():
+            if experiment != owner:
+                continue
+            of_round = {"experiment": experiment, "round": round}
+            if rule == "generate_pseudo_labels":
+                yield from ((rule, of_round | {"shard": shard}) for shard in self.shards)
+            else:
+                yield rule, of_round
+            if rule in ("pretrain", "self_train"):
                 for variant in evaluation.variants:
                     yield "evaluate", of_round | {"split": evaluation.split, "variant": variant}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from leod.config.load import load_settings, load_study, study_schema
-from leod.config.schema import HardwareConfig, StudyConfig
+from leod.config.load import load_settings, load_study, study_of_arm, study_schema
+from leod.config.schema import HardwareConfig, LabelBudget, StudyConfig
 from leod.config.settings import SubsampleSettings, TrainSettings
 from leod.errors import ConfigError
 from leod.files import read_json
@@ -41,6 +41,21 @@ def test_every_study_of_the_repository_is_valid(path: Path) -> None:
         ("dataset={base: simulated, sensor: {height: 0, width: 5}}", ["simulated.yaml", "sensor.height = 0"]),
         ("dataset={base: simulated, classes: [car, car]}", ["class names must differ"]),
         ("model={base: rvt-small, dim_head: 7}", ["dim_head 7 must divide"]),
+        ("references=[controls]", ["references.0 = 'controls'", "'control', 'fully_supervised' or 'oracle'"]),
+        ("reference_pretrain={steps: rounds}", ["reference_pretrain.steps = 'rounds'", "'all_rounds'"]),
+        (
+            "arms={a: {self_train: {stepz: 3}}}",
+            ["unknown key 'arms.a.self_train.stepz' (value 3)", "did you mean 'steps'?", "learning_rate"],
+        ),
+        ("arms={a: {rounds: -1}}", ["arms.a.rounds = -1", "greater than or equal to 0"]),
+        ("arms={a: {seeds: [1]}}", ["unknown key 'arms.a.seeds' (value [1])", "rounds, pretrain, pseudo_labels"]),
+        ("arms={a: {track_filter: off}}", ["arms.a.track_filter = False"]),
+        ("arms={a: {pseudo_labels: {score_thresholds: {bus: 0.5}}}}", ["arms.a: ", "'bus' is not a class"]),
+        ("arms={a: {pseudo_labels: {shards: 7}}}", ["arms.a.pseudo_labels.shards = 7", "the whole study, 2"]),
+        ("arms={oracle: {rounds: 1}}", ["arms.oracle: this name is taken"]),
+        ("arms={a/b: {rounds: 1}}", ["arms.a/b", "should match pattern"]),
+        ("base=nowhere", ["base 'nowhere': no such file", "known:", "quickstart"]),
+        ("base=3", ["base must be the name of a study", "got 3"]),
     ],
 )
 def test_mistakes_are_named(override: str, fragments: list[str]) -> None:
@@ -61,6 +76,73 @@ def test_overrides_reach_into_the_file_and_leave_the_rest() -> None:
     assert changed.pretrain.steps == 7
     assert changed.model.embed_dim == 48
     assert changed.pretrain.learning_rate == plain.pretrain.learning_rate
+
+
+def test_an_arm_is_the_study_with_its_changes() -> None:
+    arms = (
+        "arms={a: {rounds: 1, self_train: {steps: 7, loss: {ignore_thresholds: null}}, pretrain: {learning_rate: 1}}}"
+    )
+    study = load_study(QUICKSTART, [arms])
+    arm = study_of_arm(study, "a")
+    assert (arm.rounds, arm.self_train.steps, arm.self_train.loss.ignore_thresholds) == (1, 7, None)
+    assert arm.pretrain == study.pretrain.model_copy(update={"learning_rate": 1.0})
+    unchanged = {
+        "labels",
+        "seeds",
+        "dataset",
+        "model",
+        "pseudo_labels",
+        "track_filter",
+        "evaluate",
+        "reference_pretrain",
+    }
+    assert all(getattr(arm, name) == getattr(study, name) for name in unchanged)
+
+
+def test_an_arm_that_every_budget_overrules_is_an_error() -> None:
+    labels = "labels=[{setting: weakly_supervised, ratio: 0.1, pretrain: {steps: 5}}]"
+    with pytest.raises(
+        ConfigError, match=r"arms\.a\.pretrain\.steps = 7: every entry of 'labels' has a pretrain.steps"
+    ):
+        load_study(QUICKSTART, [labels, "arms={a: {pretrain: {steps: 7}}}"])
+
+
+def test_steps_of_all_rounds() -> None:
+    study = load_study(QUICKSTART, ["rounds=3", "self_train.steps=100", "pretrain.steps=50"])
+    budget = LabelBudget(setting="fully_supervised", pretrain=study.reference_pretrain)
+    assert study.pretraining(budget).steps == 50 + 3 * 100
+
+
+def test_a_study_may_say_only_what_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"base: {QUICKSTART}\nname: mine\npretrain: {{steps: 7}}\ndataset: {{windows: {{origin: clock_zero}}}}\n"
+    )
+    study, base = load_study(path, ["self_train.steps=8"]), load_study(QUICKSTART)
+    assert study.name == "mine"
+    assert study.pretrain == base.pretrain.model_copy(update={"steps": 7})
+    assert study.self_train == base.self_train.model_copy(update={"steps": 8})
+    assert study.dataset == base.dataset
+    further = tmp_path / "further.yaml"
+    further.write_text("base: mine\nname: further\nrounds: 1\n")
+    assert load_study(further).pretrain == study.pretrain
+
+
+def test_mistakes_of_a_study_with_a_base_name_both_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"base: {QUICKSTART}\nname: mine\nround: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_study(path)
+    assert f"{QUICKSTART} (changed by {path}): unknown key 'round' (value 1); did you mean 'rounds'?" in str(
+        caught.value
+    )
+
+
+def test_bases_in_a_circle(tmp_path: Path) -> None:
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"base: {base}\nname: {name}\n")
+    with pytest.raises(ConfigError, match="leads in a circle"):
+        load_study(tmp_path / "a.yaml")
 
 
 def test_learning_rate_without_a_dot_is_a_number() -> None:
@@ -95,9 +177,10 @@ def test_experiments_span_labels_offsets_and_seeds() -> None:
         + ["split_offsets=[0, 1]", "seeds=[0, 5]"],
     )
     names = [experiment.name for experiment in study_experiments(study)]
-    assert len(names) == len(set(names)) == 2 * 2 * 2 + 2
+    assert len(names) == len(set(names)) == 2 * 2 * 2 + 2 * 2 * 2 + 2
+    assert "semi_supervised-0.1-offset1-seed5-control" in names
     assert "semi_supervised-0.1-offset1-seed5" in names
-    assert [e.name for e in study_experiments(study) if e.is_reference] == [
+    assert [e.name for e in study_experiments(study) if e.arm == "fully_supervised"] == [
         "fully_supervised-seed0",
         "fully_supervised-seed5",
     ]

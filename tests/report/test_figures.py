@@ -1,11 +1,12 @@
 """Figures of the report, and the page that holds them."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from made_up_study import made_up_results
+from made_up_study import ARMS, made_up_results
 
 from leod.report.captioned import report_figures
 from leod.report.content import report_page
@@ -18,7 +19,7 @@ EVERYTHING = set(FIGURES)
 
 @pytest.fixture(scope="module")
 def results():
-    return made_up_results(chosen=True)
+    return made_up_results(chosen=True, arms=True)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,8 @@ def test_every_figure_is_drawn(drawn):
     assert "pedestrian, after tracking" in words(drawn["pseudo_label_quality"].svg)
     assert "wanted precision" in words(drawn["thresholds"].svg)
     assert "inpainted" in words(drawn["tracking"].svg)
+    assert "control" in words(drawn["average_precision"].svg)
+    assert all(name in words(drawn["arms"].svg) for name in ("control", *ARMS))
 
 
 def test_figures_are_the_same_in_every_run(results, drawn):
@@ -62,10 +65,30 @@ def test_identifiers_differ_between_figures(drawn):
 
 def test_study_of_several_budgets_and_seeds():
     drawn = report_figures(made_up_results(budgets=(0.01, 0.05), seeds=(0, 1), rounds=1))
-    assert set(drawn) == EVERYTHING - {"thresholds"}
+    assert set(drawn) == EVERYTHING - {"thresholds", "arms"}
     text = words(drawn["precision_recall"].svg)
     assert "weakly supervised, 1 %" in text
     assert "weakly supervised, 5 %" in text
+
+
+def test_arms_appear_only_where_they_are_compared():
+    drawn = {
+        name: report_figures(made_up_results(seeds=(0, 1, 2), arms=arms))
+        for name, arms in (("with", True), ("without", False))
+    }
+    for name in set(drawn["without"]) - {"average_precision", "precision_recall", "training", "box_sizes"}:
+        assert words(drawn["with"][name].svg) == words(drawn["without"][name].svg)
+    for name in drawn["without"]:
+        assert "no_tracks" not in words(drawn["with"][name].svg)
+    assert "95 % interval of the mean" in words(drawn["with"]["arms"].svg)
+
+
+def test_the_schematic_shows_the_ceiling_only_if_there_is_one():
+    results = made_up_results()
+    page = report_page(results, report_figures(results))
+    assert "also on all labels:" in page
+    without = dataclasses.replace(results, settings=results.settings.model_copy(update={"references": ("control",)}))
+    assert "also on all labels:" not in report_page(without, report_figures(without))
 
 
 def test_study_without_self_training():
@@ -137,7 +160,10 @@ def test_page_stands_alone(results, drawn):
 
 def test_page_tells_what_a_reader_asks(results, drawn):
     page = report_page(results, drawn)
-    assert "Self-training helped: from the supervised baseline to round 2" in page
+    assert "Self-training helped: from equally long supervised training (the control) to round 2" in page
+    assert "AP of the control, supervised for as long as all rounds" in page
+    assert "<dt>Arm no_tracks</dt><dd>{track_filter: {enabled: false}}</dd>" in page
+    assert "no_tracks, round 2" in page
     assert "chosen on the validation split for a precision of car 0.75, pedestrian 0.99" in page
     assert "0.523 *" in page  # no threshold reaches the wanted precision
     assert "0123456789abcdef" in page

@@ -23,18 +23,20 @@ def set_value(study: dict, key: str, value: object) -> None:
 
 
 SUMMARY = {"summarise": 1, "write_report": 1}
+AN_ARM = {"write_plan": 1} | SUMMARY
 SELF_TRAINING = {"generate_pseudo_labels": 2, "track_filter": 2, "validate_quality": 2, "self_train": 2, "evaluate": 2}
-TRAINING = SELF_TRAINING | {"pretrain": 2, "evaluate": 4}
+# Detectors: rounds 0 to 2, the control, the ceiling.
+TRAINING = SELF_TRAINING | {"pretrain": 3, "evaluate": 5}
 EVERYTHING = TRAINING | {"preprocess": 3, "subsample_labels": 2}
-ANOTHER_EXPERIMENT = SELF_TRAINING | {"subsample_labels": 1, "pretrain": 1, "evaluate": 3, "write_plan": 1}
+ANOTHER_EXPERIMENT = SELF_TRAINING | {"subsample_labels": 1, "pretrain": 2, "evaluate": 4, "write_plan": 1}
 
 CASES = {
     # what is changed → (key, another value than the study's, jobs that run again with their number)
-    "evaluation threshold": ("evaluate.detection", {"confidence_threshold": 0.05}, {"evaluate": 4} | SUMMARY),
+    "evaluation threshold": ("evaluate.detection", {"confidence_threshold": 0.05}, {"evaluate": 5} | SUMMARY),
     "variants of evaluation": (
         "evaluate.variants",
         ["plain", "tta"],
-        {"evaluate": 4, "write_plan": 1} | SUMMARY,
+        {"evaluate": 5, "write_plan": 1} | SUMMARY,
     ),
     "boxes that evaluations leave out, also those of training": (
         "dataset.evaluation_filter",
@@ -71,14 +73,27 @@ CASES = {
     "model": ("model", "rvt-tiny", TRAINING | SUMMARY),
     "label ratio": ("labels", [{"setting": "weakly_supervised", "ratio": 0.1}], ANOTHER_EXPERIMENT | SUMMARY),
     "split offset": ("split_offsets", [1], ANOTHER_EXPERIMENT | SUMMARY),
-    "another round": (
+    "another round, with the control and the ceiling that train as long": (
         "rounds",
         3,
         dict.fromkeys(("generate_pseudo_labels", "track_filter", "validate_quality", "self_train"), 1)
-        | {"evaluate": 1, "write_plan": 1}
+        | {"pretrain": 2, "evaluate": 3, "write_plan": 1}
         | SUMMARY,
     ),
-    "one round less": ("rounds", 1, {"write_plan": 1} | SUMMARY),
+    "one round less": ("rounds", 1, {"pretrain": 2, "evaluate": 2, "write_plan": 1} | SUMMARY),
+    "longer self-training, with the control and the ceiling that train as long": (
+        "self_train.steps",
+        400,
+        SELF_TRAINING
+        | {"generate_pseudo_labels": 1, "track_filter": 1, "validate_quality": 1, "pretrain": 2, "evaluate": 4}
+        | SUMMARY,
+    ),
+    "an oracle": ("references", ["control", "fully_supervised", "oracle"], AN_ARM | {"self_train": 1, "evaluate": 1}),
+    "an arm that is trained otherwise": (
+        "arms",
+        {"scratch": {"rounds": 1, "self_train": {"initial_weights": "scratch"}}},
+        AN_ARM | {"self_train": 1, "evaluate": 1},
+    ),
     "representation": ("dataset.representation", {"count_cutoff": 5}, EVERYTHING | SUMMARY),
     "windows": ("dataset.windows", {"train_until": "last_event"}, EVERYTHING | SUMMARY),
     "boxes that are too small": ("dataset.label_filter", {"min_side": 9}, EVERYTHING | SUMMARY),
@@ -123,12 +138,12 @@ def test_another_seed_leaves_the_first_one_alone(finished: Checkout) -> None:
     finished.study["seeds"] = [0, 1]
     assert finished.pending() == {
         "subsample_labels": 2,
-        "pretrain": 2,
+        "pretrain": 3,
         "generate_pseudo_labels": 2,
         "track_filter": 2,
         "validate_quality": 2,
         "self_train": 2,
-        "evaluate": 4,
+        "evaluate": 5,
         "write_plan": 1,
         "summarise": 1,
         "write_report": 1,
