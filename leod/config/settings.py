@@ -12,6 +12,7 @@ from leod.config.schema import (
     DetectionConfig,
     EvaluateConfig,
     EvaluationFilterConfig,
+    Fraction,
     Identifier,
     LabelBudget,
     LabelTimesConfig,
@@ -218,11 +219,13 @@ class QualitySettings(Settings):
     """Settings of `validate_quality`."""
 
     sequence: SequenceConfig
+    ignore_thresholds: dict[str, Fraction] | None = None
+    """Which pseudo-labels the loss of self-training ignores."""
 
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:
         """Pick what the stage uses out of ``study``."""
-        return cls(sequence=study.dataset.sequence_config())
+        return cls(sequence=study.dataset.sequence_config(), ignore_thresholds=study.self_train.loss.ignore_thresholds)
 
 
 class EvaluateSettings(Settings):

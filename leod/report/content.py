@@ -12,6 +12,7 @@ import pandas as pd
 
 from leod.config.schema import ScoreThreshold
 from leod.config.settings import ReportSettings
+from leod.pseudo_labels.seen_by_training import COVERED_IOU
 from leod.report import figures
 from leod.report.captioned import NamedFigure
 from leod.report.page import (
@@ -221,7 +222,19 @@ def _pseudo_labels(results: StudyResults, plots: Mapping[str, str]) -> str:
                 "note",
             )
         )
-        parts.append(plots["score_relation"])
+        parts += [
+            "<h3>What training sees</h3>",
+            table(_seen_rows(results, measured), text_columns=3),
+            paragraph(
+                "Hidden labelled frames, means of the experiments; shares in %. Positives: labels that the loss takes "
+                "as objects. Precise: share of them that are right at IoU 0.5. Doubled: right ones beyond the first on "
+                "one object. Found: share of the objects that a positive of their class overlaps above IoU 0.5. Taught "
+                f"as background: share that no label, positive or ignored, overlaps above IoU {COVERED_IOU:g}, in "
+                "frames with labels.",
+                "note",
+            ),
+            plots["score_relation"],
+        ]
     else:
         parts.append(paragraph("No labelled frame was hidden from training, so the quality cannot be measured."))
     if "tracking" in plots:
@@ -270,6 +283,29 @@ def _quality_rows(results: StudyResults, runs: SequenceOf[Run]) -> list[tuple[st
                     )
                 )
                 first_of_budget = first_of_round = ""
+    return rows
+
+
+def _seen_rows(results: StudyResults, runs: SequenceOf[Run]) -> list[tuple[str, ...]]:
+    """What training sees of the hidden objects, by label budget, round and class."""
+    rows: list[tuple[str, ...]] = [
+        ("labels", "round", "class", "positives", "precise", "doubled", "found", "taught as background")
+    ]
+    for budget, number in dict.fromkeys((run.budget, run.round) for run in runs):
+        of_round = [run for run in runs if (run.budget, run.round) == (budget, number)]
+        for name in (*results.classes, _ALL_CLASSES):
+            seen = [run.quality["seen_by_training"][name] for run in of_round if run.quality]
+            rows.append(
+                (
+                    budget if name == results.classes[0] else "",
+                    f"round {number}" if name == results.classes[0] else "",
+                    "all classes" if name == _ALL_CLASSES else name,
+                    _grouped(round(np.mean([one["positives"] for one in seen]))),
+                    _mean_percent([one["precision_50"] for one in seen]),
+                    _grouped(round(np.mean([one["doubled"] for one in seen]))),
+                    *(_mean_percent([one[key] for one in seen]) for key in ("found", "taught_as_background")),
+                )
+            )
     return rows
 
 

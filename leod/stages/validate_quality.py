@@ -22,6 +22,7 @@ from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards, SequencePredictions
 from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, decided, overlaps
+from leod.pseudo_labels.seen_by_training import TrainingTally
 from leod.pseudo_labels.writer import is_inpainted
 from leod.sequences.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.sequences.layout import label_file, list_sequences, read_labelled_frames
@@ -45,7 +46,8 @@ def validate_quality(
 
     Written is JSON: precision and recall at 25, 50 and 75 % IoU per class (`leod.pseudo_labels.quality`), COCO's
     average precision, the relation of scores and IoU, and whether the boxes that tracking ignored were wrong and those
-    that it inpainted cover ground truth. Without hidden ground truth (own recordings, all labels kept) the JSON says
+    that it inpainted cover ground truth; and what the loss of the next training makes of the labels
+    (`leod.pseudo_labels.seen_by_training`). Without hidden ground truth (own recordings, all labels kept) the JSON says
     so. The precision of pseudo-labels predicts what the next round gains (LEOD paper, Sec. 4.4).
 
     Args:
@@ -54,7 +56,7 @@ def validate_quality(
         sequences: Folder of the original data set.
         labels: The split of record, `labels.json`.
         output: JSON file to write.
-        settings: Sensor, classes, representation.
+        settings: Sensor, classes, representation, and which labels the loss ignores.
 
     Raises:
         ConfigError: ``output`` cannot be a file.
@@ -68,7 +70,7 @@ def validate_quality(
     sources = list_sequences(sequences, "train")
     hidden_frames = {source.name: _hidden_frames(source, representation, kept_labels) for source in sources}
     frame_count = sum(len(positions) for positions in hidden_frames.values())
-    measures = _Measures(settings.sequence, every=-(-frame_count // MAX_AP_FRAMES) if frame_count else 1)
+    measures = _Measures(settings, every=-(-frame_count // MAX_AP_FRAMES) if frame_count else 1)
     with PredictionShards(predictions) as shards:
         for source in progress(sources, "quality", unit="sequence"):
             positions = hidden_frames[source.name]
@@ -137,17 +139,19 @@ class _Measures:
     """Everything that is measured, gathered sequence by sequence.
 
     Args:
-        config: Classes and sizes.
+        settings: Classes and sizes, and which labels the loss ignores.
         every: Of the hidden frames every so many count for the average precision.
     """
 
-    def __init__(self, config: SequenceConfig, every: int) -> None:
+    def __init__(self, settings: QualitySettings, every: int) -> None:
+        config = settings.sequence
         self._classes = config.classes
         self._before, self._after = QualityTally(config.classes), QualityTally(config.classes)
         self._relation = ScoreRelation(config.classes)
         self._average_precision = [_AveragePrecision(config, every) for _ in range(2)]
         self._ignored = {name: _Shares() for name in (*config.classes, ALL_CLASSES)}
         self._inpainted = _Shares()
+        self._seen = TrainingTally(config.classes, settings.ignore_thresholds)
 
     def add(
         self,
@@ -166,6 +170,7 @@ class _Measures:
             judged: What became of them, in the same order.
             added: The inpainted boxes.
         """
+        self._seen.add(truth, judged.merge(added).in_frames(frames))
         is_ignored_now = is_ignored(judged.boxes)
         predicted = FrameBoxes(predictions.boxes, predictions.frame_indices)
         before, after, ignored, inpainted = (
@@ -192,6 +197,7 @@ class _Measures:
             "before_tracking": {"classes": self._before.summary(), "average_precision": before.summary()},
             "after_tracking": {"classes": self._after.summary(), "average_precision": after.summary()},
             "ignored_by_tracking": {name: shares.summary("correct") for name, shares in self._ignored.items()},
+            "seen_by_training": self._seen.summary(),
             "inpainted": self._inpainted.summary("covers_ground_truth"),
             "score_relation": self._relation.summary(),
         }

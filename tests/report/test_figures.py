@@ -140,6 +140,8 @@ def test_page_tells_what_a_reader_asks(results, drawn):
     assert "Self-training helped: from the supervised baseline to round 2" in page
     assert "chosen on the validation split for a precision of car 0.75, pedestrian 0.99" in page
     assert "0.523 *" in page  # no threshold reaches the wanted precision
+    assert "taught as background" in page
+    assert "12.5" in page  # per cent of the hidden objects, in round 1
     assert "0123456789abcdef" in page
     assert page.count('prefers-color-scheme: dark)" srcset') == 3
     assert "a &lt;sequence&gt;" in page

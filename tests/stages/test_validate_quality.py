@@ -141,3 +141,16 @@ def test_data_set_of_other_predictions_is_an_error(study):
     with pytest.raises(DataError, match="Run track_filter again"):
         run(study)
     assert not study["output"].exists()
+
+
+def test_what_training_sees_follows_the_thresholds_of_its_loss(study):
+    """The car has scores of 0.875 and 0.75; nobody found the pedestrians of three of the hidden frames."""
+    seen = run(study)["seen_by_training"]
+    assert (seen["car"]["positives"], seen["car"]["found"], seen["car"]["taught_as_background"]) == (4, 1, 0)
+    assert (seen["pedestrian"]["positives"], seen["pedestrian"]["taught_as_background"]) == (0, 1)
+    assert seen["all"]["taught_as_background"] == pytest.approx(3 / 7)
+    study["settings"] = QualitySettings(sequence=sequence_config(), ignore_thresholds={"car": 0.8})
+    seen = run(study)["seen_by_training"]
+    # They are ignored, so the cars are neither found nor background.
+    assert (seen["car"]["positives"], seen["car"]["found"], seen["car"]["taught_as_background"]) == (0, 0, 0)
+    assert seen["car"]["found_or_ignored_40"] == 1

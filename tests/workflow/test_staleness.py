@@ -51,6 +51,11 @@ CASES = {
         1e-4,
         SELF_TRAINING | {"generate_pseudo_labels": 1, "track_filter": 1, "validate_quality": 1} | SUMMARY,
     ),
+    "which labels the loss ignores is what quality is measured by": (
+        "self_train.loss",
+        {"ignore_thresholds": {"car": 0.9, "pedestrian": 0.9}},
+        SELF_TRAINING | {"generate_pseudo_labels": 1, "track_filter": 1} | SUMMARY,
+    ),
     "score threshold keeps pretraining": (
         "pseudo_labels.score_thresholds",
         {"car": 0.9, "pedestrian": 0.9},
