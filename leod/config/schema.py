@@ -586,6 +586,23 @@ class ViewsConfig(Settings):
     time_reversal: bool = True
 
 
+class MergingConfig(Settings):
+    """How the boxes of several views become one set."""
+
+    method: Literal["nms", "weighted_box_fusion"] = Field(
+        default="nms",
+        description="nms: the strongest of several boxes suppresses the others, at detection.nms_threshold; "
+        "weighted_box_fusion: they become one box, their mean weighted by score",
+    )
+    iou_threshold: PositiveFraction = Field(
+        default=0.55, description="fusion: a box joins the fused box that it overlaps by more than this IoU"
+    )
+    agreement: bool = Field(
+        default=True,
+        description="fusion: the objectness of a fused box is multiplied by the share of the views that contribute",
+    )
+
+
 class ScoreThreshold(Settings):
     """Both scores of a pseudo-label must exceed these."""
 
@@ -611,6 +628,7 @@ class PseudoLabelConfig(Settings):
 
     views: ViewsConfig = ViewsConfig()
     detection: DetectionConfig = DetectionConfig()
+    merging: MergingConfig = MergingConfig()
     score_thresholds: dict[str, float | ScoreThreshold] = Field(
         default={}, description="class name → both scores, or each one; needed unless choose_thresholds is given"
     )
@@ -651,6 +669,7 @@ class EvaluateConfig(Settings):
     split: Literal["val", "test"] = "test"
     variants: Annotated[tuple[Literal["plain", "tta", "time_reversed"], ...], Field(min_length=1)] = ("plain",)
     detection: DetectionConfig = DetectionConfig(confidence_threshold=0.001)
+    merging: MergingConfig = Field(default=MergingConfig(), description="of the views of the variant tta")
 
 
 class ReportConfig(Settings):

@@ -16,6 +16,7 @@ from leod.config.schema import (
     Identifier,
     LabelBudget,
     LabelTimesConfig,
+    MergingConfig,
     ModelConfig,
     NonNegativeInt,
     PositiveFraction,
@@ -147,6 +148,7 @@ class ChooseThresholdsSettings(Settings):
     model: ModelConfig
     views: ViewsConfig
     detection: DetectionConfig
+    merging: MergingConfig = MergingConfig()
     box_filter: BoxFilterConfig
     choice: ThresholdChoiceConfig
 
@@ -164,6 +166,7 @@ class ChooseThresholdsSettings(Settings):
             model=study.model,
             views=pseudo_labels.views,
             detection=pseudo_labels.detection,
+            merging=pseudo_labels.merging,
             box_filter=study.dataset.pseudo_label_filter,
             choice=pseudo_labels.choose_thresholds,
         )
@@ -176,6 +179,7 @@ class GenerateSettings(Settings):
     model: ModelConfig
     views: ViewsConfig
     detection: DetectionConfig
+    merging: MergingConfig = MergingConfig()
     score_thresholds: dict[str, float | ScoreThreshold] | None
     """None: they come from a file that `choose_thresholds` wrote."""
     box_filter: BoxFilterConfig
@@ -191,6 +195,7 @@ class GenerateSettings(Settings):
             model=study.model,
             views=pseudo_labels.views,
             detection=pseudo_labels.detection,
+            merging=pseudo_labels.merging,
             score_thresholds=None if pseudo_labels.choose_thresholds else pseudo_labels.score_thresholds,
             box_filter=study.dataset.pseudo_label_filter,
             use_ground_truth=pseudo_labels.use_ground_truth,
@@ -234,6 +239,7 @@ class EvaluateSettings(Settings):
     sequence: SequenceConfig
     model: ModelConfig
     detection: DetectionConfig
+    merging: MergingConfig = MergingConfig()
     evaluation_filter: EvaluationFilterConfig
 
     @classmethod
@@ -243,6 +249,7 @@ class EvaluateSettings(Settings):
             sequence=study.dataset.sequence_config(),
             model=study.model,
             detection=study.evaluate.detection,
+            merging=study.evaluate.merging,
             evaluation_filter=study.dataset.evaluation(),
         )
 

@@ -147,7 +147,11 @@ def _study(results: StudyResults) -> str:
         ("Split offsets, seeds", f"{_listed(settings.split_offsets)}; {_listed(settings.seeds)}"),
         ("Pretraining", _training_words(settings.pretrain)),
         ("Self-training", f"{_count(settings.rounds, 'round')}, each {_training_words(settings.self_train)}"),
-        ("Test-time augmentation", " and ".join(names) or "plain only"),
+        (
+            "Test-time augmentation",
+            (" and ".join(names) or "plain only")
+            + (", merged by weighted box fusion" if names and _is_fused(settings) else ""),
+        ),
         ("Score thresholds", _threshold_words(settings)),
         (
             "Filter by tracks",
@@ -182,6 +186,10 @@ def _training_words(training: Any) -> str:
         f"{training.steps} steps of {training.batch_size} × {training.sequence_length} windows, "
         f"learning rate {training.learning_rate:g}"
     )
+
+
+def _is_fused(settings: ReportSettings) -> bool:
+    return settings.pseudo_labels.merging.method == "weighted_box_fusion"
 
 
 def _threshold_words(settings: ReportSettings) -> str:

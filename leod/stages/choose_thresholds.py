@@ -102,6 +102,7 @@ def _matches(
         settings.sequence,
         settings.detection,
         views=views_of(settings.views),
+        merging=settings.merging,
         frames="labelled",
         to_labels=lambda detections: select_pseudo_labels(detections, frame_size, least, settings.box_filter)[0],
         num_workers=num_workers,

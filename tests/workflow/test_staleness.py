@@ -61,6 +61,16 @@ CASES = {
         {"car": 0.9, "pedestrian": 0.9},
         SELF_TRAINING | SUMMARY,
     ),
+    "merging of the views": (
+        "pseudo_labels.merging",
+        {"method": "weighted_box_fusion"},
+        SELF_TRAINING | SUMMARY,
+    ),
+    "merging of the views of evaluations": (
+        "evaluate.merging",
+        {"method": "weighted_box_fusion"},
+        {"evaluate": 4} | SUMMARY,
+    ),
     "views": ("pseudo_labels.views", {"mirror": False}, SELF_TRAINING | SUMMARY),
     "shards": (
         "pseudo_labels.shards",
