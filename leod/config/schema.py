@@ -661,6 +661,26 @@ class TrackFilterConfig(Settings):
     direction: Literal["forward", "forward_or_backward"] = "forward_or_backward"
     inpaint: bool = Field(default=True, description="fill the gaps of long tracks with ignored boxes")
     iou_threshold: PositiveFraction = Field(default=0.45, description="least IoU between prediction and detection")
+    keep_thresholds: dict[str, Fraction] | None = Field(
+        default=None,
+        description="class name → pseudo-labels whose lesser score does not exceed it are weak: they continue tracks "
+        "but start none; a class that is not named has no weak boxes, null = no class has",
+    )
+    weak_boxes: Literal["ignore", "keep"] = Field(
+        default="ignore",
+        description="weak boxes on long tracks become ignored, or stay labels; those elsewhere are always ignored",
+    )
+    smooth_frames: NonNegativeInt = Field(
+        default=0,
+        description="boxes of long tracks move onto a straight line through their track's boxes of so many frames "
+        "before and behind, weighted by score; 0 = they stay where they are",
+    )
+
+    @model_validator(mode="after")
+    def _tracks_exist(self) -> TrackFilterConfig:
+        if not self.enabled and (self.keep_thresholds is not None or self.smooth_frames):
+            raise ValueError("enabled = false: keep_thresholds and smooth_frames need tracks; leave them out")
+        return self
 
 
 class EvaluateConfig(Settings):
@@ -722,6 +742,7 @@ class StudyConfig(Settings):
         for key, names in (
             ("pseudo_labels.score_thresholds", self.pseudo_labels.score_thresholds),
             ("pseudo_labels.choose_thresholds.target_precision", targets or {}),
+            ("track_filter.keep_thresholds", self.track_filter.keep_thresholds or {}),
             ("pretrain.loss.ignore_thresholds", self.pretrain.loss.ignore_thresholds or {}),
             ("self_train.loss.ignore_thresholds", self.self_train.loss.ignore_thresholds or {}),
         ):

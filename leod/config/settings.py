@@ -226,6 +226,8 @@ class QualitySettings(Settings):
     sequence: SequenceConfig
     ignore_thresholds: dict[str, Fraction] | None = None
     """Which pseudo-labels the loss of self-training ignores."""
+    smooth_frames: NonNegativeInt = 0
+    """Unless 0, the data set's boxes need not lie where the predictions do."""
 
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:

@@ -157,6 +157,7 @@ def _study(results: StudyResults) -> str:
             "Filter by tracks",
             f"tracks of at least {tracks.min_track_length} frames, {tracks.direction.replace('_', ' ')}, "
             f"{'gaps inpainted' if tracks.inpaint else 'gaps left'}"
+            + (f", smoothed over ± {_count(tracks.smooth_frames, 'frame')}" if tracks.smooth_frames else "")
             if tracks.enabled
             else "off",
         ),

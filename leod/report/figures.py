@@ -352,9 +352,10 @@ def tracking(datasets: SequenceOf[RoundValue], classes: SequenceOf[str]) -> Figu
         classes: Class names.
     """
     rows = _names(datasets)
+    any_weak = any(any(entry.value.get("weak", {}).values()) for entry in datasets)
     kinds = (
         ("kept", "pseudo-labels kept", "series-1"),
-        ("ignored", "ignored: not on a long track", "series-0"),
+        ("ignored", f"ignored: {'weak or ' if any_weak else ''}not on a long track", "series-0"),
         ("inpainted", "inpainted: gaps of long tracks, ignored as well", "series-2"),
     )
     most = max((len(_by_round(datasets, budget)) for budget in rows), default=1)

@@ -20,7 +20,7 @@ from leod.options import Argument
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards
-from leod.pseudo_labels.tracking import TrackFilterResult, filter_tracks
+from leod.pseudo_labels.tracking import TrackFilterResult, filter_tracks, weak_boxes
 from leod.pseudo_labels.writer import (
     check_sequence,
     count_boxes,
@@ -217,7 +217,8 @@ def track_sequence(
     inside = tracked.boxes.copy()
     truth = is_ground_truth(inside)
     inside[truth] = clamp(inside[truth], sensor_size)
-    result = filter_tracks(FrameBoxes(inside, tracked.frame_indices), sensor_size, settings.track_filter)
+    weak = weak_boxes(tracked.boxes, settings.track_filter.keep_thresholds, settings.sequence.classes)
+    result = filter_tracks(FrameBoxes(inside, tracked.frame_indices), sensor_size, settings.track_filter, weak)
     result = result.outside(kept.empty_frames)
     judged = result.apply(tracked)
     # The ground truth as it came, ignored boxes in their places.
@@ -298,11 +299,13 @@ def _write(
     found = count_boxes(pseudo.boxes, class_count)
     passed = count_boxes(labels.boxes[labels.boxes["t"] == 0], class_count)
     inpainted = np.bincount(result.inpainted_class_ids, minlength=class_count)
+    weak = pseudo.select(weak_boxes(pseudo.boxes, settings.track_filter.keep_thresholds, layout.classes))
     by_class = {
         "ground_truth": count_boxes(kept.boxes, class_count),
         "kept": passed,
         "ignored": found - passed,
         "inpainted": inpainted,
+        "weak": count_boxes(weak.boxes, class_count),
     }
     return {
         "name": source.name,
@@ -322,7 +325,7 @@ def _summary(accounts: SequenceOf[dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Any] = {"sequences": len(accounts)}
     for kind in ("frames", "labelled_frames", "pseudo_labelled_frames", "ignored_before"):
         totals[kind] = sum(account[kind] for account in accounts)
-    for kind in ("ground_truth", "kept", "ignored", "inpainted"):
+    for kind in ("ground_truth", "kept", "ignored", "inpainted", "weak"):
         totals[kind] = {name: sum(account[kind][name] for account in accounts) for name in accounts[0][kind]}
     logger.info("%d sequences: %s", len(accounts), {kind: totals[kind] for kind in ("kept", "ignored", "inpainted")})
     return {"checks": list(CHECKS), "totals": totals, "sequences": list(accounts)}

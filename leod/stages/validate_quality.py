@@ -78,7 +78,8 @@ def validate_quality(
                 truth = _hidden_ground_truth(source, representation, positions, settings.sequence)
                 frames = read_labelled_frames(source, representation)[positions]
                 found = shards[source.name]
-                measures.add(truth, frames, found, *_tracked(dataset, source.name, representation, found))
+                judged, added = _tracked(dataset, source.name, representation, found, settings.smooth_frames > 0)
+                measures.add(truth, frames, found, judged, added)
     provenance = stopwatch.provenance(
         "validate_quality",
         settings,
@@ -109,9 +110,11 @@ def _hidden_ground_truth(
 
 
 def _tracked(
-    dataset: Path, name: str, representation: str, predictions: SequencePredictions
+    dataset: Path, name: str, representation: str, predictions: SequencePredictions, are_smoothed: bool
 ) -> tuple[FrameBoxes, FrameBoxes]:
     """Pseudo-labels of the data set: those that were predicted, and the inpainted ones.
+
+    Ignored boxes have lost their class and smoothed ones their place; all else must be as predicted.
 
     Raises:
         DataError: The data set was not made from these predictions.
@@ -124,7 +127,10 @@ def _tracked(
     same = np.array_equal(predicted.frame_indices, predictions.frame_indices) and all(
         np.array_equal(predicted.boxes[field], predictions.boxes[field])
         for field in LABEL_DTYPE.names
-        if field != "class_id"
+        if field != "class_id" and not (are_smoothed and field in ("x", "y", "w", "h"))
+    )
+    same = same and bool(
+        (is_ignored(predicted.boxes) | (predicted.boxes["class_id"] == predictions.boxes["class_id"])).all()
     )
     if not same:
         raise DataError(
@@ -173,9 +179,11 @@ class _Measures:
         self._seen.add(truth, judged.merge(added).in_frames(frames))
         is_ignored_now = is_ignored(judged.boxes)
         predicted = FrameBoxes(predictions.boxes, predictions.frame_indices)
+        tracked = FrameBoxes(judged.boxes.copy(), judged.frame_indices)
+        tracked.boxes["class_id"] = predictions.boxes["class_id"]
         before, after, ignored, inpainted = (
             decided(truth, boxes.in_frames(frames))
-            for boxes in (predicted, predicted.select(~is_ignored_now), predicted.select(is_ignored_now), added)
+            for boxes in (predicted, tracked.select(~is_ignored_now), tracked.select(is_ignored_now), added)
         )
         truth = truth.select(~is_ignored(truth.boxes))
         self._before.add(truth, before)

@@ -46,6 +46,11 @@ CASES = {
         {"min_track_length": 4},
         SELF_TRAINING | {"generate_pseudo_labels": 1} | SUMMARY,
     ),
+    "smoothing, which quality has to know of": (
+        "track_filter",
+        {"smooth_frames": 4},
+        SELF_TRAINING | {"generate_pseudo_labels": 1} | SUMMARY,
+    ),
     "self-training rate leaves pretraining alone": (
         "self_train.learning_rate",
         1e-4,
