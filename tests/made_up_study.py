@@ -94,7 +94,7 @@ def _dataset(round):
     }
 
 
-def _thresholds(round):
+def _thresholds(round, weak):
     scores = np.linspace(0.05, 0.98, 60)
     curve = {
         "threshold": scores.tolist(),
@@ -103,8 +103,14 @@ def _thresholds(round):
         "recall": (0.9 - 0.85 * scores**2).tolist(),
     }
     chosen = {"threshold": scores[30], "precision": curve["precision"][30], "recall": curve["recall"][30], "boxes": 250}
+    second = {
+        "thresholds": {"car": 0.15, "pedestrian": 0.125},
+        "keep": dict.fromkeys(CLASSES, scores[30]),
+        "background": {"max_background": 0.1, "reached": round > 1, "share": 0.12},
+    }
     return {
         "provenance": PROVENANCE,
+        **(second if weak else {}),
         "classes": {
             "car": chosen | {"target_precision": 0.75, "reached": True, "curve": curve},
             "pedestrian": chosen | {"target_precision": 0.99, "reached": False, "curve": curve},
@@ -131,13 +137,15 @@ def _picture(title, rng):
     return Picture(title, light, 255 - light)
 
 
-def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=True):
+def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=True, weak=False):
     """A study in which self-training helps."""
     rng = np.random.default_rng(1)
     overrides = [f"rounds={rounds}", f"seeds={list(seeds)}"]
     overrides.append("labels=[" + ",".join(f"{{setting: weakly_supervised, ratio: {r}}}" for r in budgets) + "]")
     if chosen:
         overrides.append("pseudo_labels.choose_thresholds={target_precision: {car: 0.75, pedestrian: 0.99}}")
+    if weak:
+        overrides.append("pseudo_labels.choose_thresholds.max_background=0.1")
     settings = made_up_settings(*overrides)
     runs, rows = [], []
     cells = [("weakly_supervised", ratio, seed, rounds) for ratio in budgets for seed in seeds]
@@ -176,7 +184,7 @@ def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=
                     metrics=metrics,
                     quality=quality if round else None,
                     dataset=_dataset(round) if round else None,
-                    thresholds=_thresholds(round) if round and chosen else None,
+                    thresholds=_thresholds(round, weak) if round and chosen else None,
                 )
             )
     sizes = {

@@ -621,6 +621,12 @@ class ThresholdChoiceConfig(Settings):
         default=20, description="thresholds that leave fewer boxes of a class are not considered: luck, not precision"
     )
     iou_threshold: PositiveFraction = Field(default=0.5, description="a box is right above this IoU with ground truth")
+    max_background: Fraction | None = Field(
+        default=None,
+        description="choose a lower threshold as well: above it boxes are generated, and track_filter takes those that "
+        "do not exceed the threshold chosen for the precision as weak; the highest one that leaves at most this share "
+        "of the validation split's objects without any box. null = one threshold, no weak boxes",
+    )
 
 
 class PseudoLabelConfig(Settings):
@@ -749,6 +755,17 @@ class StudyConfig(Settings):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key}: {name!r} is not a class of data set {self.dataset.name!r} {list(known)}")
+        if choice and choice.max_background is not None:
+            if self.track_filter.keep_thresholds is not None:
+                raise ValueError(
+                    "pseudo_labels.choose_thresholds.max_background: thresholds for keeping are chosen; leave "
+                    "track_filter.keep_thresholds out, or give max_background = null"
+                )
+            if not self.track_filter.enabled:
+                raise ValueError(
+                    "pseudo_labels.choose_thresholds.max_background: weak boxes need tracks; give "
+                    "track_filter.enabled = true, or max_background = null"
+                )
         for name in known:
             if choice is None and name not in self.pseudo_labels.score_thresholds:
                 raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from itertools import groupby, pairwise
 
@@ -19,6 +19,8 @@ from leod.inference.views import View, frames_to_read, scale_boxes, true_frames
 from leod.models.detector import Detector
 from leod.sequences.frame_boxes import FrameBoxes
 from leod.sequences.sequence import Sequence
+
+BoxSelection = Callable[[npt.NDArray[np.void]], npt.NDArray[np.bool_]]
 
 
 class ViewCollector:
@@ -80,6 +82,7 @@ class ViewCollector:
         confidence_threshold: float,
         nms_threshold: float,
         merging: MergingConfig = MergingConfig(),  # noqa: B008  (immutable)
+        passed: BoxSelection | None = None,
     ) -> FrameBoxes:
         """The boxes of all views together; those of one view alone stay as they are.
 
@@ -87,14 +90,18 @@ class ViewCollector:
             confidence_threshold: Least objectness × class confidence of the boxes that take part.
             nms_threshold: IoU of non-maximum suppression.
             merging: Whether by `merge_views` or `leod.inference.fusion.fuse_boxes`, and how.
+            passed: Given `LABEL_DTYPE` [n], it returns bool [n], which boxes take part at all; None: all of them.
         """
         boxes = self.collected()
+        takes_part = np.ones(len(boxes), bool) if passed is None else passed(boxes.boxes)
+        boxes = boxes.select(takes_part)
         if len(self._views) < 2:
             return boxes
         if merging.method == "nms":
             return merge_views(boxes, confidence_threshold, nms_threshold)
         frames = np.concatenate([part.frame_indices for part in self._parts])
         views = np.repeat(self._part_views, [len(part) for part in self._parts])[np.argsort(frames, kind="stable")]
+        views = views[takes_part]
         shown_by = self._shown_by(boxes.frame_indices) if merging.agreement else None
         return fuse_boxes(boxes, views, shown_by, confidence_threshold, merging.iou_threshold)
 
@@ -145,29 +152,27 @@ def merge_views(found: FrameBoxes, confidence_threshold: float, nms_threshold: f
     return FrameBoxes(boxes[order], frame_indices[order])
 
 
-def detect_merged(
+def detect_views(
     detector: Detector,
     sequences: SequenceOf[Sequence],
     config: SequenceConfig,
     detection: DetectionConfig,
     *,
     views: SequenceOf[View],
-    merging: MergingConfig = MergingConfig(),  # noqa: B008  (immutable)
     frames: FrameSelection = "all",
     to_labels: ToLabels = from_detection_rows,
     full_sensor: bool = False,
     num_workers: int = 0,
     description: str = "detecting",
-) -> Iterator[tuple[Sequence, FrameBoxes]]:
-    """Run the detector over whole sequences and yield each one with what its views show together, once it is complete.
+) -> Iterator[tuple[Sequence, ViewCollector]]:
+    """Run the detector over whole sequences and yield each one with what its views show, once it is complete.
 
     Args:
         detector: See `leod.inference.runner.detect_sequences`, as for all that is not said here.
         sequences: The sequences.
         config: The data set's frames and label offset.
-        detection: Thresholds of each view and of the merging, batching.
-        views: Views that are wanted, each once; one alone is not merged.
-        merging: How the boxes of several views become one set.
+        detection: Thresholds of each view, batching.
+        views: Views that are wanted, each once.
         frames: 'all' or 'labelled'.
         to_labels: Which boxes of a view's frame are kept.
         full_sensor: Give boxes in pixels of the full sensor also where the frames are halved; otherwise of the frames.
@@ -192,4 +197,39 @@ def detect_merged(
         collector = ViewCollector(sequence.num_frames, config.frame_size, config.time_reversal_label_offset, scale)
         for found in of_views:
             collector.add(found.boxes, found.frame_indices, found.view)
+        yield sequence, collector
+
+
+def detect_merged(
+    detector: Detector,
+    sequences: SequenceOf[Sequence],
+    config: SequenceConfig,
+    detection: DetectionConfig,
+    *,
+    views: SequenceOf[View],
+    merging: MergingConfig = MergingConfig(),  # noqa: B008  (immutable)
+    frames: FrameSelection = "all",
+    to_labels: ToLabels = from_detection_rows,
+    full_sensor: bool = False,
+    num_workers: int = 0,
+    description: str = "detecting",
+) -> Iterator[tuple[Sequence, FrameBoxes]]:
+    """Run the detector over whole sequences and yield each one with what its views show together, once it is complete.
+
+    Args are those of `detect_views`; ``detection`` holds the thresholds of the merging, too, and ``merging`` says how
+    the boxes of several views become one set. One view alone is not merged.
+    """
+    results = detect_views(
+        detector,
+        sequences,
+        config,
+        detection,
+        views=views,
+        frames=frames,
+        to_labels=to_labels,
+        full_sensor=full_sensor,
+        num_workers=num_workers,
+        description=description,
+    )
+    for sequence, collector in results:
         yield sequence, collector.merged(detection.confidence_threshold, detection.nms_threshold, merging)

@@ -12,7 +12,6 @@ import pandas as pd
 
 from leod.config.schema import ScoreThreshold
 from leod.config.settings import ReportSettings
-from leod.pseudo_labels.seen_by_training import COVERED_IOU
 from leod.report import figures
 from leod.report.captioned import NamedFigure
 from leod.report.page import (
@@ -198,7 +197,13 @@ def _threshold_words(settings: ReportSettings) -> str:
     if config.choose_thresholds is not None:
         target = config.choose_thresholds.target_precision
         wanted = ", ".join(f"{k} {v:g}" for k, v in target.items()) if isinstance(target, dict) else f"{target:g}"
-        return f"chosen on the validation split for a precision of {wanted}"
+        words = f"chosen on the validation split for a precision of {wanted}"
+        limit = config.choose_thresholds.max_background
+        return (
+            words
+            if limit is None
+            else f"{words}; weak boxes such that at most {100 * limit:g} % of the objects have none"
+        )
     return ", ".join(
         f"{name} {value.objectness:g}/{value.class_confidence:g}"
         if isinstance(value, ScoreThreshold)
@@ -238,8 +243,8 @@ def _pseudo_labels(results: StudyResults, plots: Mapping[str, str]) -> str:
                 "Hidden labelled frames, means of the experiments; shares in %. Positives: labels that the loss takes "
                 "as objects. Precise: share of them that are right at IoU 0.5. Doubled: right ones beyond the first on "
                 "one object. Found: share of the objects that a positive of their class overlaps above IoU 0.5. Taught "
-                f"as background: share that no label, positive or ignored, overlaps above IoU {COVERED_IOU:g}, in "
-                "frames with labels.",
+                "as background: share that no label, positive or ignored, overlaps above IoU 0.4, in frames with "
+                "labels.",
                 "note",
             ),
             plots["score_relation"],
@@ -325,10 +330,15 @@ def _mean_percent(shares: SequenceOf[float | None]) -> str:
 
 def _thresholds(results: StudyResults) -> str:
     rows: list[tuple[str, ...]] = [
-        ("experiment", "round", "class", "threshold", "wanted precision", "precision", "recall", "boxes")
+        (
+            *("experiment", "round", "class", "threshold", "weak above"),
+            *("wanted precision", "precision", "recall", "boxes"),
+        )
     ]
-    missed = False
+    missed = any_weak = False
     for run in results.runs:
+        weak_above = (run.thresholds or {})["thresholds"] if "keep" in (run.thresholds or {}) else {}
+        any_weak |= bool(weak_above)
         for name, choice in (run.thresholds or {"classes": {}})["classes"].items():
             missed |= not choice["reached"]
             rows.append(
@@ -337,14 +347,31 @@ def _thresholds(results: StudyResults) -> str:
                     str(run.round),
                     name,
                     f"{choice['threshold']:.3f}" + ("" if choice["reached"] else " *"),
+                    f"{weak_above[name]:.3f}" if weak_above else "–",
                     f"{100 * choice['target_precision']:.1f}",
                     _mean_percent([choice["precision"]]),
                     _mean_percent([choice["recall"]]),
                     str(choice["boxes"]),
                 )
             )
-    note = "* No threshold reaches the wanted precision; the most precise one was taken." if missed else ""
-    return table(rows, text_columns=3) + (paragraph(note, "note") if note else "")
+    notes = ["* No threshold reaches the wanted precision; the most precise one was taken."] if missed else []
+    if any_weak:
+        notes.append(
+            "Weak above: boxes between this threshold and the other one continue tracks and are ignored by training. "
+            + " ".join(_background_words(results))
+        )
+    return table(rows, text_columns=3) + "".join(paragraph(note, "note") for note in notes)
+
+
+def _background_words(results: StudyResults) -> Iterator[str]:
+    """Where the limit of objects without a box was missed."""
+    for run in results.runs:
+        account = (run.thresholds or {}).get("background")
+        if account is not None and not account["reached"]:
+            yield (
+                f"{run.cell.experiment}, round {run.round}: no threshold was found that leaves at most "
+                f"{100 * account['max_background']:g} % of the objects without a box; the least was taken."
+            )
 
 
 def _plausibility(splits: Mapping[str, Plausibility]) -> str:

@@ -481,6 +481,10 @@ def thresholds(choices: SequenceOf[RoundValue], classes: SequenceOf[str]) -> Fig
                         at = choice["threshold"], 100 * choice["precision"]
                         panel.plot([at[0], at[0]], [0, at[1]], color=colour, linewidth=0.8)
                         panel.plot(*at, "o", color=colour, markersize=7, label=f"round {number}: chosen")
+                    if "keep" in runs[0]:
+                        style = {"color": colour, "linewidth": 1.1, "linestyle": "--"}
+                        least = runs[0]["thresholds"][class_name]
+                        panel.axvline(least, ymax=0.15, label=f"round {number}: weak above", **style)
                     target = 100 * choice["target_precision"]
                 panel.axhline(
                     target, color=COLOURS["muted"], linewidth=1, linestyle=(0, (5, 3)), label="wanted precision"

@@ -20,6 +20,7 @@ from leod.options import Argument
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards
+from leod.pseudo_labels.thresholds import read_keep_thresholds
 from leod.pseudo_labels.tracking import TrackFilterResult, filter_tracks, weak_boxes
 from leod.pseudo_labels.writer import (
     check_sequence,
@@ -83,6 +84,7 @@ def track_filter(
     output: Path,
     manifest: Path,
     settings: TrackFilterSettings,
+    thresholds: Path | None = None,
 ) -> None:
     """Mark boxes outside long tracks as ignored, inpaint gaps, and write the pseudo-labelled data set.
 
@@ -97,14 +99,19 @@ def track_filter(
         output: Folder of the new data set; `val` and `test` become links to the original splits.
         manifest: JSON file with what was kept, ignored and inpainted; written last.
         settings: Tracking rules.
+        thresholds: What `choose_thresholds` wrote with ``max_background``; its ``keep`` takes the place of
+            ``keep_thresholds`` in ``settings``.
 
     Raises:
+        ConfigError: Thresholds are given and the track filter is switched off.
         DataError: Predictions, sequences and labels do not belong together, or a check failed.
         ResourceError: The disk is full or not writable.
         LockedError: Another process writes in the same folder.
     """
     stopwatch = Stopwatch()
     layout = _Layout.of(settings)
+    if thresholds is not None:
+        settings = _with_keep_thresholds(settings, thresholds)
     kept_labels = KeptLabels.read(labels)
     sources = list_sequences(sequences, "train")
     output = Path(output)
@@ -134,7 +141,10 @@ def track_filter(
             link_split(sequences, folder, "val")
             link_split(sequences, folder, "test")
         provenance = stopwatch.provenance(
-            "track_filter", settings, {"predictions": predictions, "sequences": sequences, "labels": labels}
+            "track_filter",
+            settings,
+            {"predictions": predictions, "sequences": sequences, "labels": labels}
+            | ({} if thresholds is None else {"thresholds": thresholds}),
         )
         write_json(Path(manifest), {"provenance": provenance, **_summary(accounts)})
 
@@ -223,6 +233,15 @@ def track_sequence(
     judged = result.apply(tracked)
     # The ground truth as it came, ignored boxes in their places.
     return kept.merge(judged.select(~is_ground_truth(judged.boxes))).merge(pseudo.select(known)), result
+
+
+def _with_keep_thresholds(settings: TrackFilterSettings, thresholds: Path) -> TrackFilterSettings:
+    """The settings with what was chosen as the thresholds for keeping."""
+    if not settings.track_filter.enabled:
+        raise ConfigError("track_filter.enabled is false: thresholds for keeping need tracks. Set it to true.")
+    keep = read_keep_thresholds(thresholds, settings.sequence.classes)
+    rules = settings.track_filter.model_copy(update={"keep_thresholds": keep})
+    return settings.model_copy(update={"track_filter": rules})
 
 
 def _kept_ground_truth(source: Path, kept_labels: KeptLabels, layout: _Layout) -> FrameBoxes:

@@ -94,6 +94,11 @@ class Study:
         file = f"{self.round}/thresholds.json".format(experiment=experiment, round=round)
         return [file] if self.chooses_thresholds else []
 
+    def keep_thresholds(self, experiment: str, round: int) -> list[str]:
+        """The same file where `track_filter` reads it: if thresholds for keeping are chosen, too."""
+        choice = self.config.pseudo_labels.choose_thresholds
+        return self.chosen_thresholds(experiment, round) if choice and choice.max_background is not None else []
+
     def missing_data(self) -> str | None:
         """What to tell a user whose data are not there yet; None if they are, or will be simulated."""
         dataset = self.config.dataset

@@ -147,6 +147,17 @@ def test_page_tells_what_a_reader_asks(results, drawn):
     assert "a &lt;sequence&gt;" in page
 
 
+def test_both_thresholds_are_shown():
+    results = made_up_results(rounds=2, chosen=True, weak=True)
+    drawn = report_figures(results)
+    assert "weak above" in drawn["thresholds"].svg
+    page = report_page(results, drawn)
+    assert "0.125" in page
+    assert "weak boxes such that at most 10 % of the objects have none" in page
+    assert "round 1: no threshold was found that leaves at most 10 % of the objects without a box" in page
+    assert "round 2: no threshold was found" not in page
+
+
 @pytest.mark.parametrize(("rounds", "lanes"), [(0, 2), (2, 4), (9, 5)])
 def test_schematic_shows_each_round(rounds, lanes):
     svg = study_schematic(rounds, simulated=True, chooses_thresholds=True, has_reference=True)

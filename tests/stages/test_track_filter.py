@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from pseudo_label_study import (
+    CLASSES,
     HEIGHT,
     KEPT,
     REPRESENTATION,
@@ -24,7 +25,7 @@ from pseudo_label_study import (
 
 from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.errors import ConfigError, DataError, LockedError
-from leod.files import locked
+from leod.files import locked, write_json
 from leod.pseudo_labels import writer
 from leod.pseudo_labels.predictions import write_predictions
 from leod.sequences.frame_boxes import read_frame_boxes
@@ -335,3 +336,19 @@ def test_smoothing_moves_pseudo_labels_only(study):
             error += (found.boxes["x"][scored] - [object_box(f)[0] for f in found.frame_indices[scored]]).tolist()
         errors.append(np.abs(error).mean())
     assert errors[1] < 0.7 * errors[0]
+
+
+def test_chosen_thresholds_say_what_is_weak(study, tmp_path):
+    thresholds = tmp_path / "thresholds.json"
+    write_json(thresholds, {"thresholds": dict.fromkeys(CLASSES, 0.1), "keep": {"car": 0.7, "pedestrian": 0.9}})
+    track_filter(**study, thresholds=thresholds)
+    content = json.loads(study["manifest"].read_text())
+    assert content["totals"]["weak"]["car"] == 0
+    assert content["totals"]["weak"]["pedestrian"] > 0
+    assert content["provenance"]["settings"]["track_filter"]["keep_thresholds"] == {"car": 0.7, "pedestrian": 0.9}
+    study["output"] = study["output"].with_name("another")
+    with pytest.raises(ConfigError, match="thresholds for keeping need tracks"):
+        track_filter(**study | {"settings": track_filter_settings(enabled=False)}, thresholds=thresholds)
+    write_json(thresholds, {"thresholds": dict.fromkeys(CLASSES, 0.1)})
+    with pytest.raises(DataError, match="max_background"):
+        track_filter(**study, thresholds=thresholds)

@@ -90,6 +90,9 @@ def test_what_a_stage_needs_follows_from_the_settings():
     assert given.published_weights() == ["w.ckpt"]
     assert given.pretraining_sequences() == []
     assert given.chosen_thresholds("e", 1) == ["results/quickstart/e/round_1/thresholds.json"]
+    assert given.keep_thresholds("e", 1) == []
+    choice = {"target_precision": 0.5, "max_background": 0.1}
+    assert study(pseudo_labels={"choose_thresholds": choice}).keep_thresholds("e", 1) == given.chosen_thresholds("e", 1)
     assert given.previous_detector("e", 2) == ["results/quickstart/e/round_1/model.ckpt"]
     assert study(hardware={"accelerator": "cpu", "devices": 2}).gpus == 0
     assert study(hardware={"accelerator": "auto", "devices": 2}).gpus == 2

@@ -161,7 +161,7 @@ def test_removed_detector_is_trained_again_with_what_follows(finished: Checkout)
 
 
 def test_chosen_thresholds_come_from_the_previous_detector(checkout: Checkout) -> None:
-    set_value(checkout.study, "pseudo_labels.choose_thresholds", {"target_precision": 0.9})
+    set_value(checkout.study, "pseudo_labels.choose_thresholds", {"target_precision": 0.9, "max_background": 0.1})
     checkout.study["pseudo_labels"].pop("score_thresholds")
     result = checkout.snakemake("-n", "-p")
     lines = [line for line in (result.stdout + result.stderr).splitlines() if "leod " in line]
@@ -173,6 +173,12 @@ def test_chosen_thresholds_come_from_the_previous_detector(checkout: Checkout) -
     assert len(generating) == 2
     for line in generating:
         round_folder = line.split("--output ")[1].split("/predictions/")[0]
+        assert f"--thresholds {round_folder}/thresholds.json" in line
+    # Which of their boxes are weak was chosen with them.
+    filtering = [line for line in lines if "leod track-filter" in line]
+    assert len(filtering) == 2
+    for line in filtering:
+        round_folder = line.split("--output ")[1].split("/dataset")[0]
         assert f"--thresholds {round_folder}/thresholds.json" in line
 
 
