@@ -82,6 +82,7 @@ rule track_filter:
         ancient(FILES.manifests("val", "test")),
         predictions=predictions_of,
         labels=labels_of,
+        thresholds=lambda wildcards: FILES.keep_thresholds(wildcards.experiment, int(wildcards.round)),
     output:
         dataset=directory(f"{ROUND}/dataset"),
         manifest=f"{ROUND}/dataset.json",
@@ -98,13 +99,14 @@ rule track_filter:
         runtime=120,
     params:
         sequences=DATASET.sequences,
+        thresholds=lambda wildcards, input: " ".join(f"--thresholds {shlex.quote(file)}" for file in input.thresholds),
         settings=settings_of("track_filter"),
     message:
         "Filtering by tracks: {wildcards.experiment}, round {wildcards.round}"
     shell:
         logged(
             "leod track-filter {input.predictions:q} --sequences {params.sequences:q} --labels {input.labels:q}"
-            " --output {output.dataset:q} --manifest {output.manifest:q} --settings {params.settings:q}"
+            " --output {output.dataset:q} --manifest {output.manifest:q} {params.thresholds} --settings {params.settings:q}"
         )
 
 

@@ -65,6 +65,16 @@ def _quality(round, rng):
             "average_precision": average_precision,
         },
         "ignored_by_tracking": {name: {"boxes": 100, "correct_50": 0.2} for name in names},
+        "seen_by_training": {
+            name: {
+                "positives": 3000 + 100 * round,
+                "precision_50": 0.8,
+                "doubled": 12,
+                "found": 0.55,
+                "taught_as_background": 0.25 / (1 + round),
+            }
+            for name in names
+        },
         "inpainted": {"boxes": 50, "covers_ground_truth_50": 0.7},
         "score_relation": {name: {"product": relation} for name in names},
     }
@@ -84,7 +94,7 @@ def _dataset(round):
     }
 
 
-def _thresholds(round):
+def _thresholds(round, weak):
     scores = np.linspace(0.05, 0.98, 60)
     curve = {
         "threshold": scores.tolist(),
@@ -93,8 +103,14 @@ def _thresholds(round):
         "recall": (0.9 - 0.85 * scores**2).tolist(),
     }
     chosen = {"threshold": scores[30], "precision": curve["precision"][30], "recall": curve["recall"][30], "boxes": 250}
+    second = {
+        "thresholds": {"car": 0.15, "pedestrian": 0.125},
+        "keep": dict.fromkeys(CLASSES, scores[30]),
+        "background": {"max_background": 0.1, "reached": round > 1, "share": 0.12},
+    }
     return {
         "provenance": PROVENANCE,
+        **(second if weak else {}),
         "classes": {
             "car": chosen | {"target_precision": 0.75, "reached": True, "curve": curve},
             "pedestrian": chosen | {"target_precision": 0.99, "reached": False, "curve": curve},
@@ -125,7 +141,9 @@ ARMS = {"no_tracks": -0.02, "long": 0.01}
 """Arm → AP above that of the main chain."""
 
 
-def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=True, arms=False, control=True):
+def made_up_results(
+    budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=True, arms=False, control=True, weak=False
+):
     """A study in which self-training helps."""
     rng = np.random.default_rng(1)
     overrides = [f"rounds={rounds}", f"seeds={list(seeds)}"]
@@ -135,6 +153,8 @@ def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=
     overrides += (
         ["arms={no_tracks: {track_filter: {enabled: false}}, long: {self_train: {steps: 600}}}"] if arms else []
     )
+    if weak:
+        overrides.append("pseudo_labels.choose_thresholds.max_background=0.1")
     settings = made_up_settings(*overrides)
     runs, rows = [], []
     few = [("weakly_supervised", ratio, seed) for ratio in budgets for seed in seeds]
@@ -178,7 +198,7 @@ def made_up_results(budgets=(0.05,), seeds=(0,), rounds=2, chosen=False, hidden=
                     metrics=metrics,
                     quality=quality if round else None,
                     dataset=_dataset(round) if round else None,
-                    thresholds=_thresholds(round) if round and chosen else None,
+                    thresholds=_thresholds(round, weak) if round and chosen else None,
                 )
             )
     sizes = {

@@ -673,6 +673,23 @@ class ViewsConfig(Settings):
     time_reversal: bool = True
 
 
+class MergingConfig(Settings):
+    """How the boxes of several views become one set."""
+
+    method: Literal["nms", "weighted_box_fusion"] = Field(
+        default="nms",
+        description="nms: the strongest of several boxes suppresses the others, at detection.nms_threshold; "
+        "weighted_box_fusion: they become one box, their mean weighted by score",
+    )
+    iou_threshold: PositiveFraction = Field(
+        default=0.55, description="fusion: a box joins the fused box that it overlaps by more than this IoU"
+    )
+    agreement: bool = Field(
+        default=True,
+        description="fusion: the objectness of a fused box is multiplied by the share of the views that contribute",
+    )
+
+
 class ScoreThreshold(Settings):
     """Both scores of a pseudo-label must exceed these."""
 
@@ -691,6 +708,12 @@ class ThresholdChoiceConfig(Settings):
         default=20, description="thresholds that leave fewer boxes of a class are not considered: luck, not precision"
     )
     iou_threshold: PositiveFraction = Field(default=0.5, description="a box is right above this IoU with ground truth")
+    max_background: Fraction | None = Field(
+        default=None,
+        description="choose a lower threshold as well: above it boxes are generated, and track_filter takes those that "
+        "do not exceed the threshold chosen for the precision as weak; the highest one that leaves at most this share "
+        "of the validation split's objects without any box. null = one threshold, no weak boxes",
+    )
 
 
 class PseudoLabelConfig(Settings):
@@ -698,6 +721,7 @@ class PseudoLabelConfig(Settings):
 
     views: ViewsConfig = ViewsConfig()
     detection: DetectionConfig = DetectionConfig()
+    merging: MergingConfig = MergingConfig()
     score_thresholds: dict[str, float | ScoreThreshold] = Field(
         default={}, description="class name → both scores, or each one; needed unless choose_thresholds is given"
     )
@@ -730,6 +754,26 @@ class TrackFilterConfig(Settings):
     direction: Literal["forward", "forward_or_backward"] = "forward_or_backward"
     inpaint: bool = Field(default=True, description="fill the gaps of long tracks with ignored boxes")
     iou_threshold: PositiveFraction = Field(default=0.45, description="least IoU between prediction and detection")
+    keep_thresholds: dict[str, Fraction] | None = Field(
+        default=None,
+        description="class name → pseudo-labels whose lesser score does not exceed it are weak: they continue tracks "
+        "but start none; a class that is not named has no weak boxes, null = no class has",
+    )
+    weak_boxes: Literal["ignore", "keep"] = Field(
+        default="ignore",
+        description="weak boxes on long tracks become ignored, or stay labels; those elsewhere are always ignored",
+    )
+    smooth_frames: NonNegativeInt = Field(
+        default=0,
+        description="boxes of long tracks move onto a straight line through their track's boxes of so many frames "
+        "before and behind, weighted by score; 0 = they stay where they are",
+    )
+
+    @model_validator(mode="after")
+    def _tracks_exist(self) -> TrackFilterConfig:
+        if not self.enabled and (self.keep_thresholds is not None or self.smooth_frames):
+            raise ValueError("enabled = false: keep_thresholds and smooth_frames need tracks; leave them out")
+        return self
 
 
 class EvaluateConfig(Settings):
@@ -738,6 +782,7 @@ class EvaluateConfig(Settings):
     split: Literal["val", "test"] = "test"
     variants: Annotated[tuple[Literal["plain", "tta", "time_reversed"], ...], Field(min_length=1)] = ("plain",)
     detection: DetectionConfig = DetectionConfig(confidence_threshold=0.001)
+    merging: MergingConfig = Field(default=MergingConfig(), description="of the views of the variant tta")
 
 
 class ReportConfig(Settings):
@@ -812,12 +857,24 @@ class StudyConfig(Settings):
         for key, names in (
             ("pseudo_labels.score_thresholds", self.pseudo_labels.score_thresholds),
             ("pseudo_labels.choose_thresholds.target_precision", targets or {}),
+            ("track_filter.keep_thresholds", self.track_filter.keep_thresholds or {}),
             ("pretrain.loss.ignore_thresholds", self.pretrain.loss.ignore_thresholds or {}),
             ("self_train.loss.ignore_thresholds", self.self_train.loss.ignore_thresholds or {}),
         ):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key}: {name!r} is not a class of data set {self.dataset.name!r} {list(known)}")
+        if choice and choice.max_background is not None:
+            if self.track_filter.keep_thresholds is not None:
+                raise ValueError(
+                    "pseudo_labels.choose_thresholds.max_background: thresholds for keeping are chosen; leave "
+                    "track_filter.keep_thresholds out, or give max_background = null"
+                )
+            if not self.track_filter.enabled:
+                raise ValueError(
+                    "pseudo_labels.choose_thresholds.max_background: weak boxes need tracks; give "
+                    "track_filter.enabled = true, or max_background = null"
+                )
         for name in known:
             if choice is None and name not in self.pseudo_labels.score_thresholds:
                 raise ValueError(

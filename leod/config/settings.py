@@ -14,9 +14,11 @@ from leod.config.schema import (
     DetectionConfig,
     EvaluateConfig,
     EvaluationFilterConfig,
+    Fraction,
     Identifier,
     LabelBudget,
     LabelTimesConfig,
+    MergingConfig,
     ModelConfig,
     NonNegativeInt,
     PositiveFraction,
@@ -153,6 +155,7 @@ class ChooseThresholdsSettings(Settings):
     model: ModelConfig
     views: ViewsConfig
     detection: DetectionConfig
+    merging: MergingConfig = MergingConfig()
     box_filter: BoxFilterConfig
     choice: ThresholdChoiceConfig
 
@@ -170,6 +173,7 @@ class ChooseThresholdsSettings(Settings):
             model=study.model,
             views=pseudo_labels.views,
             detection=pseudo_labels.detection,
+            merging=pseudo_labels.merging,
             box_filter=study.dataset.pseudo_label_filter,
             choice=pseudo_labels.choose_thresholds,
         )
@@ -182,6 +186,7 @@ class GenerateSettings(Settings):
     model: ModelConfig
     views: ViewsConfig
     detection: DetectionConfig
+    merging: MergingConfig = MergingConfig()
     score_thresholds: dict[str, float | ScoreThreshold] | None
     """None: they come from a file that `choose_thresholds` wrote."""
     box_filter: BoxFilterConfig
@@ -197,6 +202,7 @@ class GenerateSettings(Settings):
             model=study.model,
             views=pseudo_labels.views,
             detection=pseudo_labels.detection,
+            merging=pseudo_labels.merging,
             score_thresholds=None if pseudo_labels.choose_thresholds else pseudo_labels.score_thresholds,
             box_filter=study.dataset.pseudo_label_filter,
             use_ground_truth=pseudo_labels.use_ground_truth,
@@ -225,11 +231,15 @@ class QualitySettings(Settings):
     """Settings of `validate_quality`."""
 
     sequence: SequenceConfig
+    ignore_thresholds: dict[str, Fraction] | None = None
+    """Which pseudo-labels the loss of self-training ignores."""
+    smooth_frames: NonNegativeInt = 0
+    """Unless 0, the data set's boxes need not lie where the predictions do."""
 
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:
         """Pick what the stage uses out of ``study``."""
-        return cls(sequence=study.dataset.sequence_config())
+        return cls(sequence=study.dataset.sequence_config(), ignore_thresholds=study.self_train.loss.ignore_thresholds)
 
 
 class EvaluateSettings(Settings):
@@ -238,6 +248,7 @@ class EvaluateSettings(Settings):
     sequence: SequenceConfig
     model: ModelConfig
     detection: DetectionConfig
+    merging: MergingConfig = MergingConfig()
     evaluation_filter: EvaluationFilterConfig
 
     @classmethod
@@ -247,6 +258,7 @@ class EvaluateSettings(Settings):
             sequence=study.dataset.sequence_config(),
             model=study.model,
             detection=study.evaluate.detection,
+            merging=study.evaluate.merging,
             evaluation_filter=study.dataset.evaluation(),
         )
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch.distributed
 
 from leod.boxes.operations import is_ignored
-from leod.config.schema import DetectionConfig, EvaluationFilterConfig, SequenceConfig, ViewsConfig
+from leod.config.schema import DetectionConfig, EvaluationFilterConfig, MergingConfig, SequenceConfig, ViewsConfig
 from leod.evaluation.prophesee import evaluate_detections
 from leod.inference.merge import detect_merged
 from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read, views_of
@@ -60,6 +60,7 @@ def detect_labelled_frames(
     detection: DetectionConfig,
     variant: Variant = "plain",
     num_workers: int = 0,
+    merging: MergingConfig = MergingConfig(),  # noqa: B008  (immutable)
 ) -> list[EvaluatedFrames]:
     """Run the detector and pair its boxes with the ground truth.
 
@@ -72,6 +73,7 @@ def detect_labelled_frames(
             'time_reversed': the sequences run backwards. Read backwards, the last frames cannot be seen, so their
             ground truth does not count there.
         num_workers: Loader processes.
+        merging: How the views of 'tta' become one set of boxes.
 
     Returns:
         One entry per labelled sequence, in the order of ``sequences``.
@@ -89,6 +91,7 @@ def detect_labelled_frames(
         config,
         detection,
         views=views,
+        merging=merging,
         frames="labelled",
         num_workers=num_workers,
         description=f"evaluating ({variant})",

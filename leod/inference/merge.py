@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from itertools import groupby, pairwise
 
@@ -12,12 +12,15 @@ import torch
 from torchvision.ops import batched_nms
 
 from leod.boxes.operations import flip_left_right, from_detection_rows
-from leod.config.schema import DetectionConfig, SequenceConfig
+from leod.config.schema import DetectionConfig, MergingConfig, SequenceConfig
+from leod.inference.fusion import fuse_boxes
 from leod.inference.runner import FrameSelection, ToLabels, detect_sequences
-from leod.inference.views import View, scale_boxes, true_frames
+from leod.inference.views import View, frames_to_read, scale_boxes, true_frames
 from leod.models.detector import Detector
 from leod.sequences.frame_boxes import FrameBoxes
 from leod.sequences.sequence import Sequence
+
+BoxSelection = Callable[[npt.NDArray[np.void]], npt.NDArray[np.bool_]]
 
 
 class ViewCollector:
@@ -39,7 +42,8 @@ class ViewCollector:
         self._offset = time_reversal_label_offset
         self._scale = scale
         self._parts: list[FrameBoxes] = []
-        self._views: set[View] = set()
+        self._part_views: list[int] = []
+        self._views: dict[View, int] = {}
         self._occupied = np.zeros(num_frames, dtype=bool)
 
     def add(self, boxes: npt.NDArray[np.void], frame_indices: npt.NDArray[np.int64], view: View) -> None:
@@ -52,7 +56,7 @@ class ViewCollector:
                 call.
             view: The view.
         """
-        self._views.add(view)
+        number = self._views.setdefault(view, len(self._views))
         frames = true_frames(frame_indices, view, self._offset)
         inside = (frames >= 0) & (frames < self._num_frames)
         boxes, frames = boxes[inside], frames[inside]
@@ -66,16 +70,48 @@ class ViewCollector:
         repeated &= self._occupied
         fresh = ~repeated[frames]
         self._parts.append(FrameBoxes(boxes[fresh], frames[fresh]))
+        self._part_views.append(number)
         self._occupied[frames] = True
 
     def collected(self) -> FrameBoxes:
         """All boxes so far, sorted by frame and, within a frame, by arrival."""
         return FrameBoxes.joined(self._parts)
 
-    def merged(self, confidence_threshold: float, nms_threshold: float) -> FrameBoxes:
-        """The boxes after `merge_views`; those of one view alone stay as they are."""
+    def merged(
+        self,
+        confidence_threshold: float,
+        nms_threshold: float,
+        merging: MergingConfig = MergingConfig(),  # noqa: B008  (immutable)
+        passed: BoxSelection | None = None,
+    ) -> FrameBoxes:
+        """The boxes of all views together; those of one view alone stay as they are.
+
+        Args:
+            confidence_threshold: Least objectness × class confidence of the boxes that take part.
+            nms_threshold: IoU of non-maximum suppression.
+            merging: Whether by `merge_views` or `leod.inference.fusion.fuse_boxes`, and how.
+            passed: Given `LABEL_DTYPE` [n], it returns bool [n], which boxes take part at all; None: all of them.
+        """
         boxes = self.collected()
-        return merge_views(boxes, confidence_threshold, nms_threshold) if len(self._views) > 1 else boxes
+        takes_part = np.ones(len(boxes), bool) if passed is None else passed(boxes.boxes)
+        boxes = boxes.select(takes_part)
+        if len(self._views) < 2:
+            return boxes
+        if merging.method == "nms":
+            return merge_views(boxes, confidence_threshold, nms_threshold)
+        frames = np.concatenate([part.frame_indices for part in self._parts])
+        views = np.repeat(self._part_views, [len(part) for part in self._parts])[np.argsort(frames, kind="stable")]
+        views = views[takes_part]
+        shown_by = self._shown_by(boxes.frame_indices) if merging.agreement else None
+        return fuse_boxes(boxes, views, shown_by, confidence_threshold, merging.iou_threshold)
+
+    def _shown_by(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many views show each of these frames: read backwards, the last ones cannot be seen."""
+        counts = np.zeros(len(frames), np.int64)
+        for view in self._views:
+            read = frames_to_read(frames, view, self._offset)
+            counts += (read >= 0) & (read < self._num_frames)
+        return counts
 
 
 def merge_views(found: FrameBoxes, confidence_threshold: float, nms_threshold: float) -> FrameBoxes:
@@ -116,7 +152,7 @@ def merge_views(found: FrameBoxes, confidence_threshold: float, nms_threshold: f
     return FrameBoxes(boxes[order], frame_indices[order])
 
 
-def detect_merged(
+def detect_views(
     detector: Detector,
     sequences: SequenceOf[Sequence],
     config: SequenceConfig,
@@ -128,15 +164,15 @@ def detect_merged(
     full_sensor: bool = False,
     num_workers: int = 0,
     description: str = "detecting",
-) -> Iterator[tuple[Sequence, FrameBoxes]]:
-    """Run the detector over whole sequences and yield each one with what its views show together, once it is complete.
+) -> Iterator[tuple[Sequence, ViewCollector]]:
+    """Run the detector over whole sequences and yield each one with what its views show, once it is complete.
 
     Args:
         detector: See `leod.inference.runner.detect_sequences`, as for all that is not said here.
         sequences: The sequences.
         config: The data set's frames and label offset.
-        detection: Thresholds of each view and of the merging, batching.
-        views: Views that are wanted, each once; one alone is not merged.
+        detection: Thresholds of each view, batching.
+        views: Views that are wanted, each once.
         frames: 'all' or 'labelled'.
         to_labels: Which boxes of a view's frame are kept.
         full_sensor: Give boxes in pixels of the full sensor also where the frames are halved; otherwise of the frames.
@@ -161,4 +197,39 @@ def detect_merged(
         collector = ViewCollector(sequence.num_frames, config.frame_size, config.time_reversal_label_offset, scale)
         for found in of_views:
             collector.add(found.boxes, found.frame_indices, found.view)
-        yield sequence, collector.merged(detection.confidence_threshold, detection.nms_threshold)
+        yield sequence, collector
+
+
+def detect_merged(
+    detector: Detector,
+    sequences: SequenceOf[Sequence],
+    config: SequenceConfig,
+    detection: DetectionConfig,
+    *,
+    views: SequenceOf[View],
+    merging: MergingConfig = MergingConfig(),  # noqa: B008  (immutable)
+    frames: FrameSelection = "all",
+    to_labels: ToLabels = from_detection_rows,
+    full_sensor: bool = False,
+    num_workers: int = 0,
+    description: str = "detecting",
+) -> Iterator[tuple[Sequence, FrameBoxes]]:
+    """Run the detector over whole sequences and yield each one with what its views show together, once it is complete.
+
+    Args are those of `detect_views`; ``detection`` holds the thresholds of the merging, too, and ``merging`` says how
+    the boxes of several views become one set. One view alone is not merged.
+    """
+    results = detect_views(
+        detector,
+        sequences,
+        config,
+        detection,
+        views=views,
+        frames=frames,
+        to_labels=to_labels,
+        full_sensor=full_sensor,
+        num_workers=num_workers,
+        description=description,
+    )
+    for sequence, collector in results:
+        yield sequence, collector.merged(detection.confidence_threshold, detection.nms_threshold, merging)

@@ -34,11 +34,15 @@ class Overlaps:
         ground_truth: float32 [n], best IoU of a ground-truth box with a pseudo-label of its class.
         pseudo: float32 [m], best IoU of a pseudo-label with ground truth of its class.
         pseudo_any_class: float32 [m], best IoU of a pseudo-label with ground truth of whatever class.
+        ground_truth_any_class: float32 [n], best IoU of a ground-truth box with a pseudo-label of whatever class.
+        pseudo_object: int64 [m], the ground-truth box with which a pseudo-label has that best IoU; -1 = none.
     """
 
     ground_truth: npt.NDArray[np.float32]
     pseudo: npt.NDArray[np.float32]
     pseudo_any_class: npt.NDArray[np.float32]
+    ground_truth_any_class: npt.NDArray[np.float32]
+    pseudo_object: npt.NDArray[np.int64]
 
 
 @compiled
@@ -49,11 +53,19 @@ def _best_ious(
     pseudo: npt.NDArray[np.float32],
     pseudo_class: npt.NDArray[np.int64],
     pseudo_frame: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+) -> tuple[
+    npt.NDArray[np.float32],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.int64],
+]:
     """Compare corners [n, 4] and [m, 4] frame by frame; both must be sorted by frame."""
     best_ground_truth = np.zeros(len(ground_truth), np.float32)
     best_pseudo = np.zeros(len(pseudo), np.float32)
     best_any = np.zeros(len(pseudo), np.float32)
+    best_ground_truth_any = np.zeros(len(ground_truth), np.float32)
+    nearest = np.full(len(pseudo), -1, np.int64)
     start = 0
     for i in range(len(ground_truth)):
         while start < len(pseudo) and pseudo_frame[start] < ground_truth_frame[i]:
@@ -68,11 +80,14 @@ def _best_ious(
                 union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
                 iou = intersection / union
                 best_any[j] = max(best_any[j], iou)
+                best_ground_truth_any[i] = max(best_ground_truth_any[i], iou)
                 if ground_truth_class[i] == pseudo_class[j]:
+                    if iou > best_pseudo[j]:
+                        nearest[j] = i
                     best_pseudo[j] = max(best_pseudo[j], iou)
                     best_ground_truth[i] = max(best_ground_truth[i], iou)
             j += 1
-    return best_ground_truth, best_pseudo, best_any
+    return best_ground_truth, best_pseudo, best_any, best_ground_truth_any, nearest
 
 
 def _corners(boxes: np.ndarray) -> npt.NDArray[np.float32]:

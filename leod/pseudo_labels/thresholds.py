@@ -7,7 +7,7 @@ class confidence. A box is right when its IoU with ground truth of its class is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +24,8 @@ from leod.sequences.frame_boxes import FrameBoxes
 
 NO_PSEUDO_LABELS = 1.0
 """A threshold that no score exceeds."""
+THRESHOLD_STEP = 0.01
+"""Where every threshold has to be tried out, those so far apart are."""
 _CURVE_POINTS = 200
 
 
@@ -209,15 +211,68 @@ def choose_threshold(
         The choice. If the target is never reached it is the threshold of highest precision; without any candidate it
         is `NO_PSEUDO_LABELS`, because nothing speaks for boxes of this class.
     """
-    curve = precision_curve(matches, minimum)
-    truth = len(matches.found_at)
+    return choose_point(precision_curve(matches, minimum), len(matches.found_at), target_precision, minimum_boxes)
+
+
+def choose_point(
+    curve: ThresholdCurve, ground_truth: int, target_precision: float, minimum_boxes: int
+) -> ThresholdChoice:
+    """Choose the threshold on a curve, see `choose_threshold`; ``ground_truth`` is the number of objects."""
     if not len(curve.threshold):
-        return ThresholdChoice(NO_PSEUDO_LABELS, target_precision, False, truth, curve, None)
+        return ThresholdChoice(NO_PSEUDO_LABELS, target_precision, False, ground_truth, curve, None)
     sufficient = curve.boxes >= min(minimum_boxes, curve.boxes[0])
     good = np.flatnonzero(sufficient & (curve.precision >= target_precision))
     point = int(good[0]) if len(good) else int(np.argmax(np.where(sufficient, curve.precision, -1.0)))
     threshold = float(curve.threshold[point])
-    return ThresholdChoice(threshold, target_precision, bool(len(good)), truth, curve, point)
+    return ThresholdChoice(threshold, target_precision, bool(len(good)), ground_truth, curve, point)
+
+
+def thresholds_to_try(minimum: float) -> list[float]:
+    """The minimum and the multiples of `THRESHOLD_STEP` above it, rising, all below 1."""
+    multiples = (round(k * THRESHOLD_STEP, 6) for k in range(1, round(1 / THRESHOLD_STEP)))
+    return [minimum, *(value for value in multiples if value > minimum)]
+
+
+def curve_of_trials(thresholds: SequenceOf[float], trials: SequenceOf[Matches]) -> ThresholdCurve:
+    """Precision and recall where each threshold changes the boxes themselves, as it does before they are fused.
+
+    Args:
+        thresholds: Rising.
+        trials: For each of them what the boxes that it leads to match. Those that lead to none are left out.
+    """
+    found = [(threshold, trial) for threshold, trial in zip(thresholds, trials, strict=True) if len(trial.scores)]
+    return ThresholdCurve(
+        threshold=np.array([threshold for threshold, _ in found], np.float32),
+        boxes=np.array([len(trial.scores) for _, trial in found], np.int64),
+        precision=np.array([trial.is_right.mean() for _, trial in found], np.float64),
+        recall=np.array([(trial.found_at > 0).sum() / max(len(trial.found_at), 1) for _, trial in found], np.float64),
+    )
+
+
+def highest_within(
+    thresholds: SequenceOf[float], measure: Callable[[float], float], limit: float
+) -> tuple[float, bool]:
+    """The highest threshold at which a measure is at most ``limit``, found by bisection.
+
+    Args:
+        thresholds: Rising. The measure should rise with them; where it does not, the result is one that is within the
+            limit and followed by one that is not.
+        measure: Called with a threshold.
+        limit: What is allowed.
+
+    Returns:
+        The threshold, and whether the measure is within the limit there; if it is nowhere, the least one.
+    """
+    if measure(thresholds[0]) > limit:
+        return thresholds[0], False
+    within, beyond = 0, len(thresholds)
+    while beyond - within > 1:
+        middle = (within + beyond) // 2
+        if measure(thresholds[middle]) <= limit:
+            within = middle
+        else:
+            beyond = middle
+    return thresholds[within], True
 
 
 def read_thresholds(path: Path, classes: SequenceOf[str]) -> dict[str, float]:
@@ -226,13 +281,30 @@ def read_thresholds(path: Path, classes: SequenceOf[str]) -> dict[str, float]:
     Raises:
         DataError: The file is missing, damaged, or belongs to other classes.
     """
+    return _read(path, "thresholds", classes)
+
+
+def read_keep_thresholds(path: Path, classes: SequenceOf[str]) -> dict[str, float]:
+    """Read below which scores pseudo-labels are weak: class name → what both scores of others exceed.
+
+    Raises:
+        DataError: The file is missing, damaged, belongs to other classes, or was written without ``max_background``.
+    """
+    return _read(path, "keep", classes)
+
+
+def _read(path: Path, key: str, classes: SequenceOf[str]) -> dict[str, float]:
     content = read_json(path)
-    found = content.get("thresholds") if isinstance(content, Mapping) else None
+    found = content.get(key) if isinstance(content, Mapping) else None
     is_sound = isinstance(found, Mapping) and all(
         isinstance(value, (int, float)) and 0.0 <= value <= 1.0 for value in found.values()
     )
     if not is_sound:
-        raise DataError(path, "holds no thresholds of 0..1. Delete it and run choose_thresholds again.")
+        if key == "keep":
+            what = "holds no thresholds of 0..1 for keeping, which max_background asks for."
+        else:
+            what = "holds no thresholds of 0..1."
+        raise DataError(path, f"{what} Delete it and run choose_thresholds again.")
     if set(found) != set(classes):
         raise DataError(
             path,

@@ -6,12 +6,17 @@ prediction best, and ends when it has gone without a detection for too long. Box
 an ignored box. The rules are those of the public repository Wuziyi616/LEOD (`modules/tracking`); two points differ:
 equal confidences are served in order of birth, and frames without boxes are allowed.
 
+Two things are not LEOD's and off by default. *Weak* boxes continue tracks but start none, after the strong ones have
+had their turn (ByteTrack: Zhang et al., ECCV 2022); and the boxes of long tracks can be smoothed.
+
 Boxes are handled as float32 centres and sizes in pixels, because whether a prediction was clamped is decided by exact
 comparison and must not depend on the precision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +25,7 @@ import numpy.typing as npt
 from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.config.schema import TrackFilterConfig
 from leod.jit import compiled
+from leod.pseudo_labels.smoothing import smoothed
 from leod.sequences.frame_boxes import FrameBoxes
 
 BIRTH_CONFIDENCE = 0.9
@@ -86,7 +92,7 @@ class TrackPass:
     """What one walk through a sequence found out about every box, in the order of the input boxes.
 
     Attributes:
-        track_id: int64 [n], the track of each box, counted in order of birth.
+        track_id: int64 [n], the track of each box, counted in order of birth; -1: a weak box that continues none.
         hits: int64 [n], frames that the box's track spans from its first to its last detection.
         done: bool [n], whether the box's track ended before the sequence did.
         is_ground_truth: bool [n], whether the box's track holds ground truth.
@@ -98,7 +104,7 @@ class TrackPass:
     is_ground_truth: npt.NDArray[np.bool_]
 
     def short(self, min_track_length: int) -> npt.NDArray[np.bool_]:
-        """Mask bool [n] of the boxes of tracks that ended, are too short and hold no ground truth."""
+        """Mask bool [n] of the boxes of no track, or of tracks that ended, are too short and hold no ground truth."""
         return self.done & ~self.is_ground_truth & (self.hits < min_track_length)
 
 
@@ -111,6 +117,7 @@ class TrackFilterResult:
         inpainted: Boxes to add, m of them: t = 0, scores 0, class 1024; inside a frame in the order in which their
             tracks ended.
         inpainted_class_ids: int64 [m], the classes of their tracks; the boxes themselves are ignored.
+        positions: float32 [n, 4], x, y, w, h of the input boxes after smoothing; None: as they were.
         forward: Tracks found walking forwards; None when the filter is switched off.
         backward: Tracks found walking backwards; None unless asked for.
     """
@@ -118,6 +125,7 @@ class TrackFilterResult:
     ignored: npt.NDArray[np.bool_]
     inpainted: FrameBoxes
     inpainted_class_ids: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.float32] | None = None
     forward: TrackPass | None = None
     backward: TrackPass | None = None
 
@@ -132,13 +140,17 @@ class TrackFilterResult:
         """Carry the verdict out.
 
         Args:
-            judged: The boxes that were judged, in the same order.
+            judged: The boxes that were judged, in the same order. Ground truth among them stays as it is given.
 
         Returns:
             Inside a frame the given boxes in their order, then the inpainted ones.
         """
         boxes = judged.boxes.copy()
         boxes["class_id"][self.ignored] = IGNORED_CLASS_ID
+        if self.positions is not None:
+            pseudo = boxes["t"] == 0
+            for column, name in enumerate(("x", "y", "w", "h")):
+                boxes[name][pseudo] = self.positions[pseudo, column]
         return replace(judged, boxes=boxes).merge(self.inpainted)
 
 
@@ -229,6 +241,37 @@ def _match(
 
 
 @compiled
+def _take_best(
+    tracks: np.ndarray,
+    number: int,
+    boxes: npt.NDArray[np.float32],
+    class_ids: npt.NDArray[np.int64],
+    is_ground_truth: npt.NDArray[np.bool_],
+    weak: npt.NDArray[np.bool_],
+    among_weak: bool,
+    start: int,
+    stop: int,
+    iou_threshold: np.float32,
+    weights: npt.NDArray[np.float64],
+    box_track: npt.NDArray[np.int64],
+    misses: np.ndarray,
+) -> None:
+    """Let track ``number`` take the free box of rows ``start`` to ``stop`` that overlaps its prediction best."""
+    track = tracks[number]
+    best = -1
+    best_iou = np.float32(-1.0)
+    for candidate in range(start, stop):
+        if box_track[candidate] < 0 and class_ids[candidate] == track.class_id and weak[candidate] == among_weak:
+            iou = _iou_with_prediction(track, boxes[candidate])
+            if iou > best_iou:
+                best, best_iou = candidate, iou
+    if best >= 0 and best_iou >= iou_threshold:
+        box_track[best] = number
+        weight = weights[min(track.age, len(weights) - 1)]
+        _match(track, boxes[best], is_ground_truth[best], weight, misses)
+
+
+@compiled
 def _remove_done(tracks: np.ndarray, alive: npt.NDArray[np.int64], alive_count: int, ended: int) -> tuple[int, int]:
     """Take the tracks that are done out of ``alive``; of several, the youngest ended first."""
     for index in range(alive_count - 1, -1, -1):
@@ -248,6 +291,7 @@ def _walk(
     boxes: npt.NDArray[np.float32],
     class_ids: npt.NDArray[np.int64],
     is_ground_truth: npt.NDArray[np.bool_],
+    weak: npt.NDArray[np.bool_],
     frames: npt.NDArray[np.int64],
     last_column: np.float32,
     last_row: np.float32,
@@ -260,7 +304,7 @@ def _walk(
     """Walk through the frames in order and fill ``box_track``, ``tracks`` and ``misses``.
 
     ``boxes`` [n, 4] are centres and sizes, sorted by ``frames``. ``tracks`` and ``misses`` must be long enough;
-    returned is how many of either there are.
+    returned is how many of either there are. ``box_track`` is -1 for ``weak`` boxes that continue no track.
     """
     count = len(boxes)
     alive = np.empty(count, np.int64)
@@ -274,9 +318,10 @@ def _walk(
         elif position == count and frame > frames[count - 1]:
             break
         start = position
-        any_ground_truth = False
+        any_ground_truth = any_weak = False
         while position < count and frames[position] == frame:
             any_ground_truth = any_ground_truth or is_ground_truth[position]
+            any_weak = any_weak or weak[position]
             box_track[position] = -1
             position += 1
 
@@ -295,19 +340,26 @@ def _walk(
                 order[place] = order[place - 1]
                 place -= 1
             order[place] = alive[index]
-        for index in range(alive_count):
-            track = tracks[order[index]]
-            best = -1
-            best_iou = np.float32(-1.0)
-            for candidate in range(start, position):
-                if box_track[candidate] < 0 and class_ids[candidate] == track.class_id:
-                    iou = _iou_with_prediction(track, boxes[candidate])
-                    if iou > best_iou:
-                        best, best_iou = candidate, iou
-            if best >= 0 and best_iou >= iou_threshold:
-                box_track[best] = order[index]
-                weight = weights[min(track.age, len(weights) - 1)]
-                _match(track, boxes[best], is_ground_truth[best], weight, misses)
+        for among_weak in (False, True):
+            if among_weak and not any_weak:
+                continue
+            for index in range(alive_count):
+                if not tracks[order[index]].matched:
+                    _take_best(
+                        tracks,
+                        order[index],
+                        boxes,
+                        class_ids,
+                        is_ground_truth,
+                        weak,
+                        among_weak,
+                        start,
+                        position,
+                        iou_threshold,
+                        weights,
+                        box_track,
+                        misses,
+                    )
 
         for index in range(alive_count):
             track = tracks[alive[index]]
@@ -325,7 +377,7 @@ def _walk(
                     miss_count += 1
 
         for candidate in range(start, position):
-            if box_track[candidate] < 0:
+            if box_track[candidate] < 0 and not weak[candidate]:
                 track = tracks[track_count]
                 track.x, track.y = boxes[candidate, 0], boxes[candidate, 1]
                 track.w, track.h = boxes[candidate, 2], boxes[candidate, 3]
@@ -367,6 +419,7 @@ def _track(
     boxes: npt.NDArray[np.float32],
     class_ids: npt.NDArray[np.int64],
     is_ground_truth: npt.NDArray[np.bool_],
+    weak: npt.NDArray[np.bool_],
     frames: npt.NDArray[np.int64],
     frame_size: tuple[int, int],
     iou_threshold: float,
@@ -382,6 +435,7 @@ def _track(
         boxes,
         class_ids,
         is_ground_truth,
+        weak,
         frames,
         np.float32(width - 1),
         np.float32(height - 1),
@@ -394,10 +448,13 @@ def _track(
     tracks, misses = tracks[:track_count], misses[:miss_count]
     verdicts = TrackPass(
         track_id=box_track,
-        hits=tracks["hits"][box_track],
-        done=tracks["done"][box_track],
-        is_ground_truth=tracks["is_ground_truth"][box_track],
+        hits=np.zeros(count, np.int64),
+        done=np.ones(count, bool),
+        is_ground_truth=np.zeros(count, bool),
     )
+    on_track = box_track >= 0
+    for name in ("hits", "done", "is_ground_truth"):
+        getattr(verdicts, name)[on_track] = tracks[name][box_track[on_track]]
     return verdicts, tracks, misses
 
 
@@ -417,13 +474,44 @@ def _inpainted(
     return FrameBoxes(boxes, misses["frame"].copy()), tracks["class_id"][misses["track"]]
 
 
-def filter_tracks(found: FrameBoxes, frame_size: tuple[int, int], settings: TrackFilterConfig) -> TrackFilterResult:
+def _long(tracks: TrackPass, settings: TrackFilterConfig) -> npt.NDArray[np.int64]:
+    """The long track of each box, int64 [n]; -1 where it is on none."""
+    return np.where(tracks.short(settings.min_track_length), -1, tracks.track_id)
+
+
+def weak_boxes(
+    boxes: np.ndarray, keep_thresholds: Mapping[str, float] | None, classes: SequenceOf[str]
+) -> npt.NDArray[np.bool_]:
+    """Tell which pseudo-labels are weak: the lesser of their scores does not exceed the threshold of their class.
+
+    Args:
+        boxes: `LABEL_DTYPE` [n]; ground truth is never weak.
+        keep_thresholds: Class name → threshold, 0..1; a class that it lacks has no weak boxes. None: no class has.
+        classes: Class names in label-id order.
+
+    Returns:
+        bool [n].
+    """
+    limits = [(keep_thresholds or {}).get(name, -np.inf) for name in classes]
+    limit = np.array([*limits, -np.inf], np.float32)[np.minimum(boxes["class_id"].astype(np.int64), len(classes))]
+    return (boxes["t"] == 0) & (np.minimum(boxes["objectness"], boxes["class_confidence"]) <= limit)
+
+
+def filter_tracks(
+    found: FrameBoxes,
+    frame_size: tuple[int, int],
+    settings: TrackFilterConfig,
+    weak: npt.NDArray[np.bool_] | None = None,
+) -> TrackFilterResult:
     """Find the boxes of short tracks and the gaps of long ones in one sequence (LEOD paper, Sec. 3.3).
 
     Args:
         found: Top-left corners and sizes in pixels; t > 0 marks ground truth, which is never ignored.
         frame_size: (height, width) in the pixels of the boxes.
-        settings: Length, direction, inpainting, IoU; `enabled` = False keeps every box.
+        settings: Length, direction, inpainting, IoU, what becomes of weak boxes, smoothing; `enabled` = False keeps
+            every box.
+        weak: bool [n], see `weak_boxes`; None: there are none. They start no track. Those outside of long tracks become
+            ignored, those on long tracks as settings.weak_boxes says.
 
     Returns:
         The boxes to ignore and the boxes to add.
@@ -447,17 +535,20 @@ def filter_tracks(found: FrameBoxes, frame_size: tuple[int, int], settings: Trac
     centres[:, 3] = boxes["h"]
     class_ids = boxes["class_id"].astype(np.int64)
     is_ground_truth = boxes["t"] > 0
+    weak = np.zeros(len(boxes), bool) if weak is None else np.ascontiguousarray(weak)
 
     forward, tracks, misses = _track(
-        centres, class_ids, is_ground_truth, frame_indices, frame_size, settings.iou_threshold
+        centres, class_ids, is_ground_truth, weak, frame_indices, frame_size, settings.iou_threshold
     )
     ignored = forward.short(settings.min_track_length)
+    only_backward = np.zeros(len(boxes), bool)
     backward = None
     if settings.direction == "forward_or_backward":
         reversed_pass, _, _ = _track(
             np.ascontiguousarray(centres[::-1]),
             np.ascontiguousarray(class_ids[::-1]),
             np.ascontiguousarray(is_ground_truth[::-1]),
+            np.ascontiguousarray(weak[::-1]),
             np.ascontiguousarray(frame_indices[-1] - frame_indices[::-1]),
             frame_size,
             settings.iou_threshold,
@@ -468,6 +559,16 @@ def filter_tracks(found: FrameBoxes, frame_size: tuple[int, int], settings: Trac
             done=reversed_pass.done[::-1],
             is_ground_truth=reversed_pass.is_ground_truth[::-1],
         )
-        ignored &= backward.short(settings.min_track_length)
+        short = backward.short(settings.min_track_length)
+        only_backward = ignored & ~short
+        ignored &= short
+    positions = None
+    if settings.smooth_frames:
+        positions = smoothed(boxes, frame_indices, _long(forward, settings), settings.smooth_frames, frame_size)
+        if backward is not None and only_backward.any():
+            others = smoothed(boxes, frame_indices, _long(backward, settings), settings.smooth_frames, frame_size)
+            positions[only_backward] = others[only_backward]
+    if settings.weak_boxes == "ignore":
+        ignored = ignored | weak
     inpainted = _inpainted(tracks, misses, settings.min_track_length) if settings.inpaint else nothing
-    return TrackFilterResult(ignored, *inpainted, forward=forward, backward=backward)
+    return TrackFilterResult(ignored, *inpainted, positions=positions, forward=forward, backward=backward)

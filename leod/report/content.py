@@ -165,12 +165,17 @@ def _study(results: StudyResults) -> str:
         ("Split offsets, seeds", f"{_listed(settings.split_offsets)}; {_listed(settings.seeds)}"),
         ("Pretraining", _training_words(settings.pretrain)),
         ("Self-training", f"{_count(settings.rounds, 'round')}, each {_training_words(settings.self_train)}"),
-        ("Test-time augmentation", " and ".join(names) or "plain only"),
+        (
+            "Test-time augmentation",
+            (" and ".join(names) or "plain only")
+            + (", merged by weighted box fusion" if names and _is_fused(settings) else ""),
+        ),
         ("Score thresholds", _threshold_words(settings)),
         (
             "Filter by tracks",
             f"tracks of at least {tracks.min_track_length} frames, {tracks.direction.replace('_', ' ')}, "
             f"{'gaps inpainted' if tracks.inpaint else 'gaps left'}"
+            + (f", smoothed over ± {_count(tracks.smooth_frames, 'frame')}" if tracks.smooth_frames else "")
             if tracks.enabled
             else "off",
         ),
@@ -204,12 +209,22 @@ def _training_words(training: Any) -> str:
     )
 
 
+def _is_fused(settings: ReportSettings) -> bool:
+    return settings.pseudo_labels.merging.method == "weighted_box_fusion"
+
+
 def _threshold_words(settings: ReportSettings) -> str:
     config = settings.pseudo_labels
     if config.choose_thresholds is not None:
         target = config.choose_thresholds.target_precision
         wanted = ", ".join(f"{k} {v:g}" for k, v in target.items()) if isinstance(target, dict) else f"{target:g}"
-        return f"chosen on the validation split for a precision of {wanted}"
+        words = f"chosen on the validation split for a precision of {wanted}"
+        limit = config.choose_thresholds.max_background
+        return (
+            words
+            if limit is None
+            else f"{words}; weak boxes such that at most {100 * limit:g} % of the objects have none"
+        )
     return ", ".join(
         f"{name} {value.objectness:g}/{value.class_confidence:g}"
         if isinstance(value, ScoreThreshold)
@@ -242,7 +257,19 @@ def _pseudo_labels(results: StudyResults, plots: Mapping[str, str]) -> str:
                 "note",
             )
         )
-        parts.append(plots["score_relation"])
+        parts += [
+            "<h3>What training sees</h3>",
+            table(_seen_rows(results, measured), text_columns=3),
+            paragraph(
+                "Hidden labelled frames, means of the experiments; shares in %. Positives: labels that the loss takes "
+                "as objects. Precise: share of them that are right at IoU 0.5. Doubled: right ones beyond the first on "
+                "one object. Found: share of the objects that a positive of their class overlaps above IoU 0.5. Taught "
+                "as background: share that no label, positive or ignored, overlaps above IoU 0.4, in frames with "
+                "labels.",
+                "note",
+            ),
+            plots["score_relation"],
+        ]
     else:
         parts.append(paragraph("No labelled frame was hidden from training, so the quality cannot be measured."))
     if "tracking" in plots:
@@ -294,6 +321,29 @@ def _quality_rows(results: StudyResults, runs: SequenceOf[Run]) -> list[tuple[st
     return rows
 
 
+def _seen_rows(results: StudyResults, runs: SequenceOf[Run]) -> list[tuple[str, ...]]:
+    """What training sees of the hidden objects, by label budget, round and class."""
+    rows: list[tuple[str, ...]] = [
+        ("labels", "round", "class", "positives", "precise", "doubled", "found", "taught as background")
+    ]
+    for budget, number in dict.fromkeys((run.budget, run.round) for run in runs):
+        of_round = [run for run in runs if (run.budget, run.round) == (budget, number)]
+        for name in (*results.classes, _ALL_CLASSES):
+            seen = [run.quality["seen_by_training"][name] for run in of_round if run.quality]
+            rows.append(
+                (
+                    budget if name == results.classes[0] else "",
+                    f"round {number}" if name == results.classes[0] else "",
+                    "all classes" if name == _ALL_CLASSES else name,
+                    _grouped(round(np.mean([one["positives"] for one in seen]))),
+                    _mean_percent([one["precision_50"] for one in seen]),
+                    _grouped(round(np.mean([one["doubled"] for one in seen]))),
+                    *(_mean_percent([one[key] for one in seen]) for key in ("found", "taught_as_background")),
+                )
+            )
+    return rows
+
+
 def _mean_percent(shares: SequenceOf[float | None]) -> str:
     known = [share for share in shares if share is not None]
     return f"{100 * np.mean(known):.1f}" if known else "–"
@@ -301,10 +351,15 @@ def _mean_percent(shares: SequenceOf[float | None]) -> str:
 
 def _thresholds(results: StudyResults) -> str:
     rows: list[tuple[str, ...]] = [
-        ("experiment", "round", "class", "threshold", "wanted precision", "precision", "recall", "boxes")
+        (
+            *("experiment", "round", "class", "threshold", "weak above"),
+            *("wanted precision", "precision", "recall", "boxes"),
+        )
     ]
-    missed = False
+    missed = any_weak = False
     for run in results.own_runs:
+        weak_above = (run.thresholds or {})["thresholds"] if "keep" in (run.thresholds or {}) else {}
+        any_weak |= bool(weak_above)
         for name, choice in (run.thresholds or {"classes": {}})["classes"].items():
             missed |= not choice["reached"]
             rows.append(
@@ -313,14 +368,31 @@ def _thresholds(results: StudyResults) -> str:
                     str(run.round),
                     name,
                     f"{choice['threshold']:.3f}" + ("" if choice["reached"] else " *"),
+                    f"{weak_above[name]:.3f}" if weak_above else "–",
                     f"{100 * choice['target_precision']:.1f}",
                     _mean_percent([choice["precision"]]),
                     _mean_percent([choice["recall"]]),
                     str(choice["boxes"]),
                 )
             )
-    note = "* No threshold reaches the wanted precision; the most precise one was taken." if missed else ""
-    return table(rows, text_columns=3) + (paragraph(note, "note") if note else "")
+    notes = ["* No threshold reaches the wanted precision; the most precise one was taken."] if missed else []
+    if any_weak:
+        notes.append(
+            "Weak above: boxes between this threshold and the other one continue tracks and are ignored by training. "
+            + " ".join(_background_words(results))
+        )
+    return table(rows, text_columns=3) + "".join(paragraph(note, "note") for note in notes)
+
+
+def _background_words(results: StudyResults) -> Iterator[str]:
+    """Where the limit of objects without a box was missed."""
+    for run in results.runs:
+        account = (run.thresholds or {}).get("background")
+        if account is not None and not account["reached"]:
+            yield (
+                f"{run.cell.experiment}, round {run.round}: no threshold was found that leaves at most "
+                f"{100 * account['max_background']:g} % of the objects without a box; the least was taken."
+            )
 
 
 def _plausibility(splits: Mapping[str, Plausibility]) -> str:

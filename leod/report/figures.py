@@ -391,9 +391,10 @@ def tracking(datasets: SequenceOf[RoundValue], classes: SequenceOf[str]) -> Figu
         classes: Class names.
     """
     rows = _names(datasets)
+    any_weak = any(any(entry.value.get("weak", {}).values()) for entry in datasets)
     kinds = (
         ("kept", "pseudo-labels kept", "series-1"),
-        ("ignored", "ignored: not on a long track", "series-0"),
+        ("ignored", f"ignored: {'weak or ' if any_weak else ''}not on a long track", "series-0"),
         ("inpainted", "inpainted: gaps of long tracks, ignored as well", "series-2"),
     )
     most = max((len(_by_round(datasets, budget)) for budget in rows), default=1)
@@ -519,6 +520,10 @@ def thresholds(choices: SequenceOf[RoundValue], classes: SequenceOf[str]) -> Fig
                         at = choice["threshold"], 100 * choice["precision"]
                         panel.plot([at[0], at[0]], [0, at[1]], color=colour, linewidth=0.8)
                         panel.plot(*at, "o", color=colour, markersize=7, label=f"round {number}: chosen")
+                    if "keep" in runs[0]:
+                        style = {"color": colour, "linewidth": 1.1, "linestyle": "--"}
+                        least = runs[0]["thresholds"][class_name]
+                        panel.axvline(least, ymax=0.15, label=f"round {number}: weak above", **style)
                     target = 100 * choice["target_precision"]
                 panel.axhline(
                     target, color=COLOURS["muted"], linewidth=1, linestyle=(0, (5, 3)), label="wanted precision"

@@ -65,6 +65,7 @@ def evaluate(
         settings.detection,
         variant,
         hardware.num_workers,
+        settings.merging,
     )
     result = evaluate_labelled_frames(frames, settings.sequence, settings.evaluation_filter)
     if not result["counts"]["images"]:

@@ -149,6 +149,7 @@ def _detect(
         settings.sequence,
         settings.detection,
         views=views_of(settings.views),
+        merging=settings.merging,
         to_labels=_label_maker(settings),
         full_sensor=True,
         num_workers=hardware.num_workers,

@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 _QUALITY_COLUMNS = {"precision_50": "pseudo_precision_50", "recall_50": "pseudo_recall_50"}
 """What is taken of the pseudo-labels' quality: mean precision and recall per labelled frame at IoU 0.5."""
 
+_SEEN_COLUMNS = {
+    "positives": "seen_positives",
+    "precision_50": "seen_precision_50",
+    "found": "seen_found",
+    "taught_as_background": "taught_as_background",
+}
+"""What is taken of `seen_by_training`: what the round's training makes of the pseudo-labels."""
+
 
 def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, table: Path) -> None:
     """Say in one table whether self-training helped, and write one CSV row per evaluation.
@@ -30,8 +38,9 @@ def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, 
             ceiling.
         output: CSV file: cell, arm, variant and split; metrics in 0..1, overall and of each class (``AP_car``); AP on
             the validation split; gain over round 0 and over the control of the same experiment; pseudo-label precision
-            and recall at IoU 0.5 (``_car``: of one class). An empty cell means that there is no such figure. What arms
-            share has a row in each.
+            and recall at IoU 0.5 (``_car``: of one class), and what training sees of the pseudo-labels
+            (`leod.pseudo_labels.seen_by_training`). An empty cell means that there is no such figure. What arms share
+            has a row in each.
         table: Markdown file.
 
     Raises:
@@ -60,7 +69,7 @@ def summarise(plan: Annotated[StudyPlan, FromOptions(read_plan)], output: Path, 
     if evaluations.duplicated(keys).any():
         twice = evaluations.loc[evaluations.duplicated(keys), "experiment"].iloc[0]
         raise ConfigError(f"experiment {twice!r} has two evaluations of the same round, split and variant")
-    for column in _QUALITY_COLUMNS.values():
+    for column in (*_QUALITY_COLUMNS.values(), *_SEEN_COLUMNS.values()):
         if column not in evaluations:
             evaluations[column] = float("nan")
 
@@ -117,16 +126,19 @@ def _read_validation_ap(path: Path) -> float:
 
 
 def _read_quality(path: Path) -> dict[str, float | None]:
-    """Precision and recall after tracking, over all classes and of each; nothing where nothing could be measured."""
+    """Quality after tracking, over all classes and of each; nothing where nothing could be measured."""
     content = read_json(path)
     try:
         if "after_tracking" not in content:
             return {}
-        classes = content["after_tracking"]["classes"]
         return {
             column if name == "all" else f"{column}_{name}": shares[key]
+            for classes, columns in (
+                (content["after_tracking"]["classes"], _QUALITY_COLUMNS),
+                (content["seen_by_training"], _SEEN_COLUMNS),
+            )
             for name, shares in classes.items()
-            for key, column in _QUALITY_COLUMNS.items()
+            for key, column in columns.items()
         }
     except (KeyError, TypeError, AttributeError):
         raise DataError(path, "is no pseudo-label quality. Delete it and rerun the stage validate_quality.") from None

@@ -20,7 +20,8 @@ from leod.options import Argument
 from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards
-from leod.pseudo_labels.tracking import TrackFilterResult, filter_tracks
+from leod.pseudo_labels.thresholds import read_keep_thresholds
+from leod.pseudo_labels.tracking import TrackFilterResult, filter_tracks, weak_boxes
 from leod.pseudo_labels.writer import (
     check_sequence,
     count_boxes,
@@ -83,6 +84,7 @@ def track_filter(
     output: Path,
     manifest: Path,
     settings: TrackFilterSettings,
+    thresholds: Path | None = None,
 ) -> None:
     """Mark boxes outside long tracks as ignored, inpaint gaps, and write the pseudo-labelled data set.
 
@@ -97,14 +99,19 @@ def track_filter(
         output: Folder of the new data set; `val` and `test` become links to the original splits.
         manifest: JSON file with what was kept, ignored and inpainted; written last.
         settings: Tracking rules.
+        thresholds: What `choose_thresholds` wrote with ``max_background``; its ``keep`` takes the place of
+            ``keep_thresholds`` in ``settings``.
 
     Raises:
+        ConfigError: Thresholds are given and the track filter is switched off.
         DataError: Predictions, sequences and labels do not belong together, or a check failed.
         ResourceError: The disk is full or not writable.
         LockedError: Another process writes in the same folder.
     """
     stopwatch = Stopwatch()
     layout = _Layout.of(settings)
+    if thresholds is not None:
+        settings = _with_keep_thresholds(settings, thresholds)
     kept_labels = KeptLabels.read(labels)
     sources = list_sequences(sequences, "train")
     output = Path(output)
@@ -134,7 +141,10 @@ def track_filter(
             link_split(sequences, folder, "val")
             link_split(sequences, folder, "test")
         provenance = stopwatch.provenance(
-            "track_filter", settings, {"predictions": predictions, "sequences": sequences, "labels": labels}
+            "track_filter",
+            settings,
+            {"predictions": predictions, "sequences": sequences, "labels": labels}
+            | ({} if thresholds is None else {"thresholds": thresholds}),
         )
         write_json(Path(manifest), {"provenance": provenance, **_summary(accounts)})
 
@@ -217,11 +227,21 @@ def track_sequence(
     inside = tracked.boxes.copy()
     truth = is_ground_truth(inside)
     inside[truth] = clamp(inside[truth], sensor_size)
-    result = filter_tracks(FrameBoxes(inside, tracked.frame_indices), sensor_size, settings.track_filter)
+    weak = weak_boxes(tracked.boxes, settings.track_filter.keep_thresholds, settings.sequence.classes)
+    result = filter_tracks(FrameBoxes(inside, tracked.frame_indices), sensor_size, settings.track_filter, weak)
     result = result.outside(kept.empty_frames)
     judged = result.apply(tracked)
     # The ground truth as it came, ignored boxes in their places.
     return kept.merge(judged.select(~is_ground_truth(judged.boxes))).merge(pseudo.select(known)), result
+
+
+def _with_keep_thresholds(settings: TrackFilterSettings, thresholds: Path) -> TrackFilterSettings:
+    """The settings with what was chosen as the thresholds for keeping."""
+    if not settings.track_filter.enabled:
+        raise ConfigError("track_filter.enabled is false: thresholds for keeping need tracks. Set it to true.")
+    keep = read_keep_thresholds(thresholds, settings.sequence.classes)
+    rules = settings.track_filter.model_copy(update={"keep_thresholds": keep})
+    return settings.model_copy(update={"track_filter": rules})
 
 
 def _kept_ground_truth(source: Path, kept_labels: KeptLabels, layout: _Layout) -> FrameBoxes:
@@ -298,11 +318,13 @@ def _write(
     found = count_boxes(pseudo.boxes, class_count)
     passed = count_boxes(labels.boxes[labels.boxes["t"] == 0], class_count)
     inpainted = np.bincount(result.inpainted_class_ids, minlength=class_count)
+    weak = pseudo.select(weak_boxes(pseudo.boxes, settings.track_filter.keep_thresholds, layout.classes))
     by_class = {
         "ground_truth": count_boxes(kept.boxes, class_count),
         "kept": passed,
         "ignored": found - passed,
         "inpainted": inpainted,
+        "weak": count_boxes(weak.boxes, class_count),
     }
     return {
         "name": source.name,
@@ -322,7 +344,7 @@ def _summary(accounts: SequenceOf[dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Any] = {"sequences": len(accounts)}
     for kind in ("frames", "labelled_frames", "pseudo_labelled_frames", "ignored_before"):
         totals[kind] = sum(account[kind] for account in accounts)
-    for kind in ("ground_truth", "kept", "ignored", "inpainted"):
+    for kind in ("ground_truth", "kept", "ignored", "inpainted", "weak"):
         totals[kind] = {name: sum(account[kind][name] for account in accounts) for name in accounts[0][kind]}
     logger.info("%d sequences: %s", len(accounts), {kind: totals[kind] for kind in ("kept", "ignored", "inpainted")})
     return {"checks": list(CHECKS), "totals": totals, "sequences": list(accounts)}

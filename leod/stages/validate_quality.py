@@ -22,6 +22,7 @@ from leod.progress import progress
 from leod.provenance import Stopwatch
 from leod.pseudo_labels.predictions import PredictionShards, SequencePredictions
 from leod.pseudo_labels.quality import ALL_CLASSES, IOU_THRESHOLDS, QualityTally, ScoreRelation, decided, overlaps
+from leod.pseudo_labels.seen_by_training import TrainingTally
 from leod.pseudo_labels.writer import is_inpainted
 from leod.sequences.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.sequences.layout import label_file, list_sequences, read_labelled_frames
@@ -45,7 +46,8 @@ def validate_quality(
 
     Written is JSON: precision and recall at 25, 50 and 75 % IoU per class (`leod.pseudo_labels.quality`), COCO's
     average precision, the relation of scores and IoU, and whether the boxes that tracking ignored were wrong and those
-    that it inpainted cover ground truth. Without hidden ground truth (own recordings, all labels kept) the JSON says
+    that it inpainted cover ground truth; and what the loss of the next training makes of the labels
+    (`leod.pseudo_labels.seen_by_training`). Without hidden ground truth (own recordings, all labels kept) the JSON says
     so. The precision of pseudo-labels predicts what the next round gains (LEOD paper, Sec. 4.4).
 
     Args:
@@ -54,7 +56,7 @@ def validate_quality(
         sequences: Folder of the original data set.
         labels: The split of record, `labels.json`.
         output: JSON file to write.
-        settings: Sensor, classes, representation.
+        settings: Sensor, classes, representation, and which labels the loss ignores.
 
     Raises:
         ConfigError: ``output`` cannot be a file.
@@ -68,7 +70,7 @@ def validate_quality(
     sources = list_sequences(sequences, "train")
     hidden_frames = {source.name: _hidden_frames(source, representation, kept_labels) for source in sources}
     frame_count = sum(len(positions) for positions in hidden_frames.values())
-    measures = _Measures(settings.sequence, every=-(-frame_count // MAX_AP_FRAMES) if frame_count else 1)
+    measures = _Measures(settings, every=-(-frame_count // MAX_AP_FRAMES) if frame_count else 1)
     with PredictionShards(predictions) as shards:
         for source in progress(sources, "quality", unit="sequence"):
             positions = hidden_frames[source.name]
@@ -76,7 +78,8 @@ def validate_quality(
                 truth = _hidden_ground_truth(source, representation, positions, settings.sequence)
                 frames = read_labelled_frames(source, representation)[positions]
                 found = shards[source.name]
-                measures.add(truth, frames, found, *_tracked(dataset, source.name, representation, found))
+                judged, added = _tracked(dataset, source.name, representation, found, settings.smooth_frames > 0)
+                measures.add(truth, frames, found, judged, added)
     provenance = stopwatch.provenance(
         "validate_quality",
         settings,
@@ -107,9 +110,11 @@ def _hidden_ground_truth(
 
 
 def _tracked(
-    dataset: Path, name: str, representation: str, predictions: SequencePredictions
+    dataset: Path, name: str, representation: str, predictions: SequencePredictions, are_smoothed: bool
 ) -> tuple[FrameBoxes, FrameBoxes]:
     """Pseudo-labels of the data set: those that were predicted, and the inpainted ones.
+
+    Ignored boxes have lost their class and smoothed ones their place; all else must be as predicted.
 
     Raises:
         DataError: The data set was not made from these predictions.
@@ -122,7 +127,10 @@ def _tracked(
     same = np.array_equal(predicted.frame_indices, predictions.frame_indices) and all(
         np.array_equal(predicted.boxes[field], predictions.boxes[field])
         for field in LABEL_DTYPE.names
-        if field != "class_id"
+        if field != "class_id" and not (are_smoothed and field in ("x", "y", "w", "h"))
+    )
+    same = same and bool(
+        (is_ignored(predicted.boxes) | (predicted.boxes["class_id"] == predictions.boxes["class_id"])).all()
     )
     if not same:
         raise DataError(
@@ -137,17 +145,19 @@ class _Measures:
     """Everything that is measured, gathered sequence by sequence.
 
     Args:
-        config: Classes and sizes.
+        settings: Classes and sizes, and which labels the loss ignores.
         every: Of the hidden frames every so many count for the average precision.
     """
 
-    def __init__(self, config: SequenceConfig, every: int) -> None:
+    def __init__(self, settings: QualitySettings, every: int) -> None:
+        config = settings.sequence
         self._classes = config.classes
         self._before, self._after = QualityTally(config.classes), QualityTally(config.classes)
         self._relation = ScoreRelation(config.classes)
         self._average_precision = [_AveragePrecision(config, every) for _ in range(2)]
         self._ignored = {name: _Shares() for name in (*config.classes, ALL_CLASSES)}
         self._inpainted = _Shares()
+        self._seen = TrainingTally(config.classes, settings.ignore_thresholds)
 
     def add(
         self,
@@ -166,11 +176,14 @@ class _Measures:
             judged: What became of them, in the same order.
             added: The inpainted boxes.
         """
+        self._seen.add(truth, judged.merge(added).in_frames(frames))
         is_ignored_now = is_ignored(judged.boxes)
         predicted = FrameBoxes(predictions.boxes, predictions.frame_indices)
+        tracked = FrameBoxes(judged.boxes.copy(), judged.frame_indices)
+        tracked.boxes["class_id"] = predictions.boxes["class_id"]
         before, after, ignored, inpainted = (
             decided(truth, boxes.in_frames(frames))
-            for boxes in (predicted, predicted.select(~is_ignored_now), predicted.select(is_ignored_now), added)
+            for boxes in (predicted, tracked.select(~is_ignored_now), tracked.select(is_ignored_now), added)
         )
         truth = truth.select(~is_ignored(truth.boxes))
         self._before.add(truth, before)
@@ -192,6 +205,7 @@ class _Measures:
             "before_tracking": {"classes": self._before.summary(), "average_precision": before.summary()},
             "after_tracking": {"classes": self._after.summary(), "average_precision": after.summary()},
             "ignored_by_tracking": {name: shares.summary("correct") for name, shares in self._ignored.items()},
+            "seen_by_training": self._seen.summary(),
             "inpainted": self._inpainted.summary("covers_ground_truth"),
             "score_relation": self._relation.summary(),
         }

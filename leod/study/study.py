@@ -127,6 +127,11 @@ class Study:
             return []
         return [f"{self._folder('choose_thresholds', experiment, round)}/thresholds.json"]
 
+    def keep_thresholds(self, experiment: str, round: int) -> list[str]:
+        """The same file, if thresholds for keeping were chosen along with those for generating."""
+        choice = self.experiments[experiment].study.pseudo_labels.choose_thresholds
+        return self.chosen_thresholds(experiment, round) if choice and choice.max_background is not None else []
+
     def missing_data(self) -> str | None:
         """What to tell a user whose data are not there yet; None if they are, or will be simulated."""
         dataset = self.config.dataset

@@ -16,7 +16,7 @@ from tiny_sequences import (
     write_tiny_sequence,
 )
 
-from leod.config.schema import DetectionConfig, EvaluationFilterConfig
+from leod.config.schema import DetectionConfig, EvaluationFilterConfig, MergingConfig
 from leod.evaluation.labelled_frames import (
     detect_labelled_frames,
     evaluate_labelled_frames,
@@ -78,6 +78,16 @@ def test_tta_merges_the_views_on_labelled_frames(numbered):
     # reversed box outlives the mirrored one, whose place the plain one took.
     assert widths(frames) == {"a": [[3, 3], [7, 7]], "b": [[10, 11]], "d": [[9]]}
     assert [boxes["x"].tolist() for boxes in frames[0].detections] == [[18.5, 15.5], [16.5, 13.5]]
+
+
+def test_tta_may_fuse_the_views(numbered):
+    fusion = MergingConfig(method="weighted_box_fusion")
+    frames = detect_labelled_frames(CountingDetector(), numbered, CONFIG, DETECTION, "tta", merging=fusion)
+    # Boxes 3 wide read forwards and 4 wide read backwards are one of 3.5, on which two of four views agree; the last
+    # frame of sequence a shows in two views only. In sequence b the mirrored boxes agree, the others do not.
+    assert widths(frames) == {"a": [[3.5, 3.5], [7, 7]], "b": [[11, 10, 10]], "d": [[9, 9]]}
+    shares = [(boxes["objectness"] / 0.9).tolist() for entry in frames for boxes in entry.detections]
+    assert shares == [pytest.approx(each) for each in ([0.5, 0.5], [0.5, 0.5], [0.5, 0.25, 0.25], [0.5, 0.5])]
 
 
 def test_sequences_without_labels_do_not_count(numbered):

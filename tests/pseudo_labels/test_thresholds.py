@@ -11,10 +11,15 @@ from leod.files import write_json
 from leod.pseudo_labels.thresholds import (
     NO_PSEUDO_LABELS,
     Matches,
+    choose_point,
     choose_threshold,
+    curve_of_trials,
+    highest_within,
     match,
     precision_curve,
+    read_keep_thresholds,
     read_thresholds,
+    thresholds_to_try,
 )
 from leod.sequences.frame_boxes import FrameBoxes
 
@@ -153,3 +158,48 @@ def test_foreign_files_are_refused(tmp_path, content, message):
     write_json(tmp_path / "t.json", content)
     with pytest.raises(DataError, match=message):
         read_thresholds(tmp_path / "t.json", ["car", "pedestrian"])
+
+
+def test_trials_make_a_curve():
+    trials = [
+        matches([(0.4, True), (0.2, False), (0.3, False)], [0.4, 0.0]),
+        matches([(0.6, True), (0.3, False)], [0.6, 0.0]),
+        matches([(0.7, True)], [0.7, 0.0]),
+        matches([], [0.0, 0.0]),
+    ]
+    curve = curve_of_trials([0.1, 0.2, 0.3, 0.4], trials)
+    assert curve.boxes.tolist() == [3, 2, 1]
+    assert curve.precision.tolist() == pytest.approx([1 / 3, 1 / 2, 1])
+    assert curve.recall.tolist() == [0.5, 0.5, 0.5]
+    choice = choose_point(curve, 2, target_precision=0.5, minimum_boxes=1)
+    assert (choice.reached, choice.threshold) == (True, pytest.approx(0.2))
+    nothing = choose_point(curve_of_trials([0.1], [trials[-1]]), 2, 0.5, 1)
+    assert (nothing.threshold, nothing.point, nothing.ground_truth) == (NO_PSEUDO_LABELS, None, 2)
+
+
+def test_thresholds_that_are_tried():
+    assert thresholds_to_try(0.98) == [0.98, 0.99]
+    assert thresholds_to_try(0.055)[:3] == [0.055, 0.06, 0.07]
+    assert thresholds_to_try(0.0)[:2] == [0.0, 0.01]
+    assert thresholds_to_try(1.0) == [1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_the_highest_within_a_limit(shares, limit):
+    shares = sorted(shares)
+    thresholds = [0.01 * k for k in range(len(shares))]
+    found, reached = highest_within(thresholds, dict(zip(thresholds, shares, strict=True)).__getitem__, limit)
+    good = [threshold for threshold, share in zip(thresholds, shares, strict=True) if share <= limit]
+    assert reached == bool(good)
+    assert found == (good[-1] if good else thresholds[0])
+
+
+def test_thresholds_for_keeping_are_read_or_missed(tmp_path):
+    path = tmp_path / "thresholds.json"
+    write_json(path, {"thresholds": {"car": 0.1}, "keep": {"car": 0.6}})
+    assert read_thresholds(path, ("car",)) == {"car": 0.1}
+    assert read_keep_thresholds(path, ("car",)) == {"car": 0.6}
+    write_json(path, {"thresholds": {"car": 0.1}})
+    with pytest.raises(DataError, match="for keeping, which max_background asks for"):
+        read_keep_thresholds(path, ("car",))

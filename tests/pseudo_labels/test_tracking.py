@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.config.schema import TrackFilterConfig
-from leod.pseudo_labels.tracking import filter_tracks
+from leod.pseudo_labels.tracking import filter_tracks, weak_boxes
 from leod.sequences.frame_boxes import FrameBoxes
 
 SIZE = (240, 304)
@@ -128,6 +128,98 @@ def test_wrong_frames_are_refused(frames):
         filter_tracks(FrameBoxes(np.zeros(2, LABEL_DTYPE), np.array(frames)), SIZE, TrackFilterConfig())
 
 
+def judge(rows, weak, **rules):
+    """Verdict on rows; weak: frames in which boxes at x = 100 are weak."""
+    boxes, frames = sequence(*rows)
+    is_weak = (boxes["x"] == 100) & np.isin(frames, list(weak)) & (boxes["t"] == 0)
+    return filter_tracks(FrameBoxes(boxes, frames), SIZE, TrackFilterConfig(**rules), is_weak), boxes, frames, is_weak
+
+
+def test_weak_boxes_continue_tracks_and_become_ignored():
+    # Alone, two strong boxes five frames apart are no long track, and the gap would be too long for one.
+    rows = [*LONG, *standing([10, 17])]
+    assert judge(rows, weak=())[0].ignored.sum() == 2
+    rows = [*LONG, *standing(range(10, 18))]
+    result, _, _, is_weak = judge(rows, weak=range(11, 17))
+    np.testing.assert_array_equal(result.ignored, is_weak)
+    # Each of these frames has a box, so nothing is painted there.
+    assert len(result.inpainted) == 0
+    kept, _, _, _ = judge(rows, weak=range(11, 17), weak_boxes="keep")
+    assert not kept.ignored.any()
+
+
+@pytest.mark.parametrize("weak_boxes", ["ignore", "keep"])
+@pytest.mark.parametrize("direction", ["forward", "forward_or_backward"])
+def test_weak_boxes_alone_are_no_track(weak_boxes, direction):
+    """Not even one that is alive at both ends of the sequence."""
+    rows = [*LONG, *standing(range(30))]
+    result, _, _, is_weak = judge(rows, weak=range(30), weak_boxes=weak_boxes, direction=direction)
+    np.testing.assert_array_equal(result.ignored, is_weak)
+    assert set(result.forward.track_id[is_weak]) == {-1}
+
+
+def test_weak_boxes_before_the_first_strong_one_belong_to_its_track_backwards():
+    rows = [*LONG, *standing(range(5, 12))]
+    weak = range(5, 11)
+    forward, _, frames, is_weak = judge(rows, weak, weak_boxes="keep", direction="forward")
+    # Forwards, the only strong box at frame 11 starts a track of one frame.
+    np.testing.assert_array_equal(forward.ignored, is_weak | ((frames == 11) & (forward.forward.track_id > 0)))
+    both, *_ = judge(rows, weak, weak_boxes="keep")
+    assert not both.ignored.any()
+
+
+def test_strong_boxes_are_served_first():
+    """The weak box in frame 7 lies where the track is expected, the strong one a bit beside it."""
+    boxes, frames = sequence(*standing(range(7)), (7, 100, 100, 20, 20), (7, 104, 100, 20, 20), *standing([8, 9], 104))
+    is_weak = (frames == 7) & (boxes["x"] == 100)
+    result = filter_tracks(FrameBoxes(boxes, frames), SIZE, FORWARD, is_weak)
+    assert result.forward.track_id.tolist() == [0] * 7 + [-1] + [0] * 3
+
+
+def test_ground_truth_may_be_followed_by_weak_boxes():
+    rows = [*LONG, *standing([10], t=99), *standing(range(11, 14))]
+    result, _, _, is_weak = judge(rows, weak=range(11, 14))
+    np.testing.assert_array_equal(result.ignored, is_weak)
+    kept, *_ = judge(rows, weak=range(11, 14), weak_boxes="keep")
+    assert not kept.ignored.any()
+
+
+def test_which_boxes_are_weak():
+    boxes, _ = sequence(*[(frame, 0, 0, 20, 20, class_id, t) for frame, class_id, t in [(0, 0, 0)] * 3 + [(0, 1, 0)]])
+    boxes["objectness"] = [0.5, 0.9, 0.9, 0.1]
+    boxes["class_confidence"] = [0.9, 0.6, 0.7, 0.1]
+    assert weak_boxes(boxes, {"car": 0.6}, ("car", "bus")).tolist() == [True, True, False, False]
+    assert not weak_boxes(boxes, None, ("car", "bus")).any()
+    boxes["class_id"][0], boxes["t"][1] = IGNORED_CLASS_ID, 5
+    assert not weak_boxes(boxes, {"car": 0.6}, ("car", "bus")).any()
+
+
+def test_filter_that_is_off_has_no_tracks_for_weak_boxes():
+    with pytest.raises(ValueError, match="keep_thresholds and smooth_frames need tracks"):
+        TrackFilterConfig(enabled=False, keep_thresholds={"car": 0.5})
+
+
+def test_smoothing_follows_a_long_track_and_leaves_short_ones_and_ground_truth():
+    noise = [0, 1, -1, 0.5, -1, 1, 0, -0.5, 1, -1]
+    truth = (4, 95, 100, 20, 20, 0, 99)
+    moving = [(frame, 80 + 4 * frame + noise[frame], 100, 20, 20) for frame in range(10) if frame != 4]
+    boxes, frames = sequence(*moving, truth, (3, 250, 10, 20, 20), (4, 252, 10, 20, 20), (30, 10, 200, 20, 20))
+    given = FrameBoxes(boxes, frames)
+    rules = {"min_track_length": 4}
+    plain = filter_tracks(given, SIZE, TrackFilterConfig(**rules))
+    result = filter_tracks(given, SIZE, TrackFilterConfig(**rules, smooth_frames=4))
+    np.testing.assert_array_equal(result.ignored, plain.ignored)
+    np.testing.assert_array_equal(result.inpainted.boxes, plain.inpainted.boxes)
+    after = result.apply(given).boxes[: len(boxes)]
+    on_track = (boxes["y"] == 100) & (boxes["t"] == 0)
+    np.testing.assert_array_equal(after[~on_track]["x"], boxes[~on_track]["x"])
+    line = 80 + 4 * frames[on_track]
+    assert np.abs(after["x"][on_track] - line).max() < 0.75 * np.abs(boxes["x"][on_track] - line).max()
+    np.testing.assert_allclose(after["w"], 20, rtol=1e-6)
+    for name in ("t", "class_confidence", "objectness"):
+        np.testing.assert_array_equal(after[name], boxes[name])
+
+
 @st.composite
 def sequences(draw):
     """A few objects that move, stop, vanish and come back, with noise; whole pixels, so arithmetic is exact."""
@@ -225,3 +317,36 @@ def test_verdicts_are_consistent(case, config):
     assert (bottom <= SIZE[0] - 1).all()
     stricter = filter_tracks(FrameBoxes(boxes, frames), SIZE, config.model_copy(update={"min_track_length": 11}))
     assert (stricter.ignored >= result.ignored).all()
+
+
+@given(sequences(), CONFIGURATIONS, st.integers(1, 8), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_weak_and_smoothed_verdicts_are_consistent(case, config, half_width, random):
+    boxes, frames = case
+    weak = np.array([random.random() < 0.4 for _ in boxes], bool) & (boxes["t"] == 0)
+    config = config.model_copy(update={"smooth_frames": half_width})
+    given = FrameBoxes(boxes, frames)
+    strict = filter_tracks(given, SIZE, config, weak)
+    loose = filter_tracks(given, SIZE, config.model_copy(update={"weak_boxes": "keep"}), weak)
+    assert strict.ignored[weak].all()
+    np.testing.assert_array_equal(strict.ignored[~weak], loose.ignored[~weak])
+    # A weak box that stays is on a track with a strong one, in either direction.
+    for walk in (loose.forward, loose.backward):
+        if walk is not None:
+            assert set(walk.track_id[weak]) <= {-1, *walk.track_id[~weak]}
+    after = strict.apply(given)
+    after = after.boxes[~((after.boxes["objectness"] == 0) & (after.boxes["t"] == 0))]
+    assert len(after) == len(boxes)
+    truth = boxes["t"] > 0
+    np.testing.assert_array_equal(after[truth], boxes[truth])
+    assert (after["w"] > 0).all()
+    assert (after["x"] + after["w"] <= SIZE[1] - 1 + 1e-3).all()
+
+
+@given(sequences(), CONFIGURATIONS)
+@settings(max_examples=30, deadline=None)
+def test_no_weak_box_changes_nothing(case, config):
+    boxes, frames = case
+    found = FrameBoxes(boxes, frames)
+    result, other = filter_tracks(found, SIZE, config), filter_tracks(found, SIZE, config, np.zeros(len(boxes), bool))
+    np.testing.assert_array_equal(other.apply(found).boxes, result.apply(found).boxes)

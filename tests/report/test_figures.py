@@ -166,9 +166,22 @@ def test_page_tells_what_a_reader_asks(results, drawn):
     assert "no_tracks, round 2" in page
     assert "chosen on the validation split for a precision of car 0.75, pedestrian 0.99" in page
     assert "0.523 *" in page  # no threshold reaches the wanted precision
+    assert "taught as background" in page
+    assert "12.5" in page  # per cent of the hidden objects, in round 1
     assert "0123456789abcdef" in page
     assert page.count('prefers-color-scheme: dark)" srcset') == 3
     assert "a &lt;sequence&gt;" in page
+
+
+def test_both_thresholds_are_shown():
+    results = made_up_results(rounds=2, chosen=True, weak=True)
+    drawn = report_figures(results)
+    assert "weak above" in drawn["thresholds"].svg
+    page = report_page(results, drawn)
+    assert "0.125" in page
+    assert "weak boxes such that at most 10 % of the objects have none" in page
+    assert "round 1: no threshold was found that leaves at most 10 % of the objects without a box" in page
+    assert "round 2: no threshold was found" not in page
 
 
 @pytest.mark.parametrize(("rounds", "lanes"), [(0, 2), (2, 4), (9, 5)])

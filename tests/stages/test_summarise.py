@@ -22,7 +22,9 @@ def write_metrics(path, ap, split="test", variant="plain"):
 
 def write_quality(path, precision, recall):
     shares = {"precision_50": precision, "recall_50": recall}
-    path.write_text(json.dumps({"after_tracking": {"classes": dict.fromkeys((*CLASSES, "all"), shares)}}))
+    seen = {"positives": 200, "precision_50": 0.75, "found": 0.5, "taught_as_background": 0.25}
+    of_classes, seen_of_classes = (dict.fromkeys((*CLASSES, "all"), figures) for figures in (shares, seen))
+    path.write_text(json.dumps({"after_tracking": {"classes": of_classes}, "seen_by_training": seen_of_classes}))
     return path
 
 
@@ -104,6 +106,10 @@ def test_two_seeds_two_rounds_and_a_ceiling(make_entry, ceiling, run):
     assert frame["gain_AP"].round(6).tolist() == [0, 0.04, 0.1, 0, 0.02, -0.02, 0]
     assert frame["pseudo_precision_50"].tolist()[1] == 0.6
     assert frame["pseudo_precision_50_car"].tolist()[1] == 0.6
+    seen = frame[["seen_positives", "seen_precision_50", "seen_found", "taught_as_background"]]
+    assert seen.iloc[1].tolist() == [200, 0.75, 0.5, 0.25]
+    assert seen.iloc[0].isna().all()  # round 0 sees no pseudo-labels
+    assert frame["seen_found_car"].tolist()[1] == 0.5
     assert frame["AP50_car"].tolist()[0] == 0.2
     assert frame["AP_L"].isna().all()  # COCO's -1: no ground truth of that size
 

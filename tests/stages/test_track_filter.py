@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from pseudo_label_study import (
+    CLASSES,
     HEIGHT,
     KEPT,
     REPRESENTATION,
@@ -24,7 +25,7 @@ from pseudo_label_study import (
 
 from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.errors import ConfigError, DataError, LockedError
-from leod.files import locked
+from leod.files import locked, write_json
 from leod.pseudo_labels import writer
 from leod.pseudo_labels.predictions import write_predictions
 from leod.sequences.frame_boxes import read_frame_boxes
@@ -293,3 +294,61 @@ def test_interrupted_run_leaves_nothing(study, monkeypatch):
         track_filter(**study)
     assert nothing_is_left(study)
     assert not list(study["output"].parent.glob(".incomplete*"))
+
+
+def test_weak_boxes_are_ignored_and_counted(study):
+    """The car's scores are 0.75 and 0.875, the pedestrian's 0.5 and 0.625."""
+    track_filter(**study)
+    before = json.loads(study["manifest"].read_text())["totals"]
+    assert before["weak"] == {"car": 0, "pedestrian": 0}
+    study["output"] = study["output"].with_name("again")
+    track_filter(**study | {"settings": track_filter_settings(keep_thresholds={"car": 0.8})})
+    totals = json.loads(study["manifest"].read_text())["totals"]
+    # Ground truth of two frames starts the only tracks; no car stays a label.
+    assert totals["weak"]["car"] == totals["ignored"]["car"] == before["kept"]["car"]
+    assert totals["kept"]["car"] == 0
+    study["output"] = study["output"].with_name("lower")
+    track_filter(**study | {"settings": track_filter_settings(keep_thresholds={"car": 0.7})})
+    assert json.loads(study["manifest"].read_text())["totals"] == before
+
+
+def test_smoothing_moves_pseudo_labels_only(study):
+    track_filter(**study)
+    plain = {name: boxes_of(study["output"], name) for name in SEQUENCES}
+    with_noise = []
+    rng = np.random.default_rng(0)
+    for name in SEQUENCES:
+        found = predictions_of(name, [SEQUENCES[name][1][k] for k in KEPT[name]])
+        found.boxes["x"] += rng.uniform(-1.5, 1.5, len(found.boxes)).astype(np.float32)
+        with_noise.append(found)
+    write_predictions(study["predictions"][0], with_noise, (HEIGHT, WIDTH), {})
+    errors = []
+    for number, smooth_frames in enumerate((0, 6)):
+        output = study["output"].with_name(str(number))
+        settings = track_filter_settings(smooth_frames=smooth_frames)
+        track_filter(**study | {"predictions": study["predictions"][:1], "output": output, "settings": settings})
+        error = []
+        for name in SEQUENCES:
+            found = boxes_of(output, name)
+            scored = (found.boxes["class_id"] == 0) & (found.boxes["t"] == 0)
+            truth, original = found.boxes["t"] > 0, plain[name].boxes["t"] > 0
+            np.testing.assert_array_equal(found.boxes[truth], plain[name].boxes[original])
+            error += (found.boxes["x"][scored] - [object_box(f)[0] for f in found.frame_indices[scored]]).tolist()
+        errors.append(np.abs(error).mean())
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_chosen_thresholds_say_what_is_weak(study, tmp_path):
+    thresholds = tmp_path / "thresholds.json"
+    write_json(thresholds, {"thresholds": dict.fromkeys(CLASSES, 0.1), "keep": {"car": 0.7, "pedestrian": 0.9}})
+    track_filter(**study, thresholds=thresholds)
+    content = json.loads(study["manifest"].read_text())
+    assert content["totals"]["weak"]["car"] == 0
+    assert content["totals"]["weak"]["pedestrian"] > 0
+    assert content["provenance"]["settings"]["track_filter"]["keep_thresholds"] == {"car": 0.7, "pedestrian": 0.9}
+    study["output"] = study["output"].with_name("another")
+    with pytest.raises(ConfigError, match="thresholds for keeping need tracks"):
+        track_filter(**study | {"settings": track_filter_settings(enabled=False)}, thresholds=thresholds)
+    write_json(thresholds, {"thresholds": dict.fromkeys(CLASSES, 0.1)})
+    with pytest.raises(DataError, match="max_background"):
+        track_filter(**study, thresholds=thresholds)

@@ -141,3 +141,51 @@ def test_data_set_of_other_predictions_is_an_error(study):
     with pytest.raises(DataError, match="Run track_filter again"):
         run(study)
     assert not study["output"].exists()
+
+
+def test_what_training_sees_follows_the_thresholds_of_its_loss(study):
+    """The car has scores of 0.875 and 0.75; nobody found the pedestrians of three of the hidden frames."""
+    seen = run(study)["seen_by_training"]
+    assert (seen["car"]["positives"], seen["car"]["found"], seen["car"]["taught_as_background"]) == (4, 1, 0)
+    assert (seen["pedestrian"]["positives"], seen["pedestrian"]["taught_as_background"]) == (0, 1)
+    assert seen["all"]["taught_as_background"] == pytest.approx(3 / 7)
+    study["settings"] = QualitySettings(sequence=sequence_config(), ignore_thresholds={"car": 0.8})
+    seen = run(study)["seen_by_training"]
+    # They are ignored, so the cars are neither found nor background.
+    assert (seen["car"]["positives"], seen["car"]["found"], seen["car"]["taught_as_background"]) == (0, 0, 0)
+    assert seen["car"]["found_or_ignored_40"] == 1
+
+
+def test_smoothed_boxes_are_judged_where_they_are(study, tmp_path):
+    """A car's box is 9 pixels off in a hidden frame; its track tells better."""
+    noisy = []
+    for path in study["predictions"]:
+        with PredictionsFile(path) as file:
+            noisy += list(file)
+    for found in noisy:
+        found.boxes["x"][(found.frame_indices == 9) | (found.frame_indices == 12)] += 9
+    write_predictions(tmp_path / "noisy.h5", noisy, (HEIGHT, WIDTH), {})
+    study["predictions"] = [tmp_path / "noisy.h5"]
+    found = []
+    for smooth_frames in (0, 5):
+        study["dataset"] = tmp_path / f"dataset-{smooth_frames}"
+        arguments = (study["predictions"], study["sequences"], study["labels"], study["dataset"], tmp_path / "m.json")
+        track_filter(*arguments, track_filter_settings(smooth_frames=smooth_frames))
+        study["settings"] = QualitySettings(sequence=sequence_config(), smooth_frames=smooth_frames)
+        found.append(run(study))
+    (raw, smooth), before = (
+        [quality[when]["classes"]["car"]["box_precision_50"] for quality in found]
+        for when in ("after_tracking", "before_tracking")
+    )
+    assert raw == before[0] == before[1] < smooth == 1
+    assert found[1]["seen_by_training"]["car"]["precision_50"] == 1
+    # Told of no smoothing, or of other scores, it does not take them for the predictions.
+    study["settings"] = QualitySettings(sequence=sequence_config())
+    with pytest.raises(DataError, match="Run track_filter again"):
+        run(study)
+    study["settings"] = QualitySettings(sequence=sequence_config(), smooth_frames=5)
+    for changed in noisy:
+        changed.boxes["objectness"] *= 0.5
+    write_predictions(tmp_path / "noisy.h5", noisy, (HEIGHT, WIDTH), {})
+    with pytest.raises(DataError, match="Run track_filter again"):
+        run(study)

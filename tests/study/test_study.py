@@ -183,6 +183,10 @@ def test_what_a_stage_needs_follows_from_the_settings():
     assert given.published_weights(WEAK) == ["w.ckpt"]
     assert given.pretraining_sequences(WEAK) == []
     assert given.chosen_thresholds(WEAK, 1) == [f"results/quickstart/{WEAK}/round_1/thresholds.json"]
+    assert given.keep_thresholds(WEAK, 1) == []
+    choice = {"target_precision": 0.5, "max_background": 0.1}
+    weak = study(pseudo_labels={"choose_thresholds": choice})
+    assert weak.keep_thresholds(WEAK, 1) == given.chosen_thresholds(WEAK, 1)
     assert given.previous_detector(WEAK, 2) == [f"results/quickstart/{WEAK}/round_1/model.ckpt"]
     assert study(hardware={"accelerator": "cpu", "devices": 2}).gpus == 0
     assert study(hardware={"accelerator": "auto", "devices": 2}).gpus == 2

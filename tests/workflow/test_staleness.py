@@ -48,15 +48,35 @@ CASES = {
         {"min_track_length": 4},
         SELF_TRAINING | {"generate_pseudo_labels": 1} | SUMMARY,
     ),
+    "smoothing, which quality has to know of": (
+        "track_filter",
+        {"smooth_frames": 4},
+        SELF_TRAINING | {"generate_pseudo_labels": 1} | SUMMARY,
+    ),
     "self-training rate leaves pretraining alone": (
         "self_train.learning_rate",
         1e-4,
         SELF_TRAINING | {"generate_pseudo_labels": 1, "track_filter": 1, "validate_quality": 1} | SUMMARY,
     ),
+    "which labels the loss ignores is what quality is measured by": (
+        "self_train.loss",
+        {"ignore_thresholds": {"car": 0.9, "pedestrian": 0.9}},
+        SELF_TRAINING | {"generate_pseudo_labels": 1, "track_filter": 1} | SUMMARY,
+    ),
     "score threshold keeps pretraining": (
         "pseudo_labels.score_thresholds",
         {"car": 0.9, "pedestrian": 0.9},
         SELF_TRAINING | SUMMARY,
+    ),
+    "merging of the views": (
+        "pseudo_labels.merging",
+        {"method": "weighted_box_fusion"},
+        SELF_TRAINING | SUMMARY,
+    ),
+    "merging of the views of evaluations": (
+        "evaluate.merging",
+        {"method": "weighted_box_fusion"},
+        {"evaluate": 4} | SUMMARY,
     ),
     "views": ("pseudo_labels.views", {"mirror": False}, SELF_TRAINING | SUMMARY),
     "shards": (
@@ -156,7 +176,7 @@ def test_removed_detector_is_trained_again_with_what_follows(finished: Checkout)
 
 
 def test_chosen_thresholds_come_from_the_previous_detector(checkout: Checkout) -> None:
-    set_value(checkout.study, "pseudo_labels.choose_thresholds", {"target_precision": 0.9})
+    set_value(checkout.study, "pseudo_labels.choose_thresholds", {"target_precision": 0.9, "max_background": 0.1})
     checkout.study["pseudo_labels"].pop("score_thresholds")
     result = checkout.snakemake("-n", "-p")
     lines = [line for line in (result.stdout + result.stderr).splitlines() if "leod " in line]
@@ -168,6 +188,12 @@ def test_chosen_thresholds_come_from_the_previous_detector(checkout: Checkout) -
     assert len(generating) == 2
     for line in generating:
         round_folder = line.split("--output ")[1].split("/predictions/")[0]
+        assert f"--thresholds {round_folder}/thresholds.json" in line
+    # Which of their boxes are weak was chosen with them.
+    filtering = [line for line in lines if "leod track-filter" in line]
+    assert len(filtering) == 2
+    for line in filtering:
+        round_folder = line.split("--output ")[1].split("/dataset")[0]
         assert f"--thresholds {round_folder}/thresholds.json" in line
 
 
