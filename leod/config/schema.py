@@ -771,8 +771,8 @@ class TrackFilterConfig(Settings):
 
     @model_validator(mode="after")
     def _tracks_exist(self) -> TrackFilterConfig:
-        if not self.enabled and (self.keep_thresholds is not None or self.smooth_frames):
-            raise ValueError("enabled = false: keep_thresholds and smooth_frames need tracks; leave them out")
+        if not self.enabled and self.smooth_frames:
+            raise ValueError("enabled = false: smooth_frames needs tracks; leave it out")
         return self
 
 
@@ -864,17 +864,11 @@ class StudyConfig(Settings):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key}: {name!r} is not a class of data set {self.dataset.name!r} {list(known)}")
-        if choice and choice.max_background is not None:
-            if self.track_filter.keep_thresholds is not None:
-                raise ValueError(
-                    "pseudo_labels.choose_thresholds.max_background: thresholds for keeping are chosen; leave "
-                    "track_filter.keep_thresholds out, or give max_background = null"
-                )
-            if not self.track_filter.enabled:
-                raise ValueError(
-                    "pseudo_labels.choose_thresholds.max_background: weak boxes need tracks; give "
-                    "track_filter.enabled = true, or max_background = null"
-                )
+        if choice and choice.max_background is not None and self.track_filter.keep_thresholds is not None:
+            raise ValueError(
+                "pseudo_labels.choose_thresholds.max_background: thresholds for keeping are chosen; leave "
+                "track_filter.keep_thresholds out, or give max_background = null"
+            )
         for name in known:
             if choice is None and name not in self.pseudo_labels.score_thresholds:
                 raise ValueError(

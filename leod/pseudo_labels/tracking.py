@@ -508,8 +508,8 @@ def filter_tracks(
     Args:
         found: Top-left corners and sizes in pixels; t > 0 marks ground truth, which is never ignored.
         frame_size: (height, width) in the pixels of the boxes.
-        settings: Length, direction, inpainting, IoU, what becomes of weak boxes, smoothing; `enabled` = False keeps
-            every box.
+        settings: Length, direction, inpainting, IoU, what becomes of weak boxes, smoothing; with `enabled` = False
+            there are no tracks, and every box but the weak ones is kept.
         weak: bool [n], see `weak_boxes`; None: there are none. They start no track. Those outside of long tracks become
             ignored, those on long tracks as settings.weak_boxes says.
 
@@ -525,8 +525,9 @@ def filter_tracks(
     if len(frame_indices) and (frame_indices[0] < 0 or (np.diff(frame_indices) < 0).any()):
         raise ValueError("frame indices must be at least 0 and sorted")
     nothing = FrameBoxes.joined([]), np.zeros(0, np.int64)
+    weak = np.zeros(len(boxes), bool) if weak is None else np.ascontiguousarray(weak)
     if not settings.enabled or len(boxes) == 0:
-        return TrackFilterResult(np.zeros(len(boxes), bool), *nothing)
+        return TrackFilterResult(weak.copy(), *nothing)
 
     centres = np.empty((len(boxes), 4), np.float32)
     centres[:, 0] = boxes["x"] + _HALF * boxes["w"]
@@ -535,7 +536,6 @@ def filter_tracks(
     centres[:, 3] = boxes["h"]
     class_ids = boxes["class_id"].astype(np.int64)
     is_ground_truth = boxes["t"] > 0
-    weak = np.zeros(len(boxes), bool) if weak is None else np.ascontiguousarray(weak)
 
     forward, tracks, misses = _track(
         centres, class_ids, is_ground_truth, weak, frame_indices, frame_size, settings.iou_threshold

@@ -103,7 +103,6 @@ def track_filter(
             ``keep_thresholds`` in ``settings``.
 
     Raises:
-        ConfigError: Thresholds are given and the track filter is switched off.
         DataError: Predictions, sequences and labels do not belong together, or a check failed.
         ResourceError: The disk is full or not writable.
         LockedError: Another process writes in the same folder.
@@ -237,8 +236,6 @@ def track_sequence(
 
 def _with_keep_thresholds(settings: TrackFilterSettings, thresholds: Path) -> TrackFilterSettings:
     """The settings with what was chosen as the thresholds for keeping."""
-    if not settings.track_filter.enabled:
-        raise ConfigError("track_filter.enabled is false: thresholds for keeping need tracks. Set it to true.")
     keep = read_keep_thresholds(thresholds, settings.sequence.classes)
     rules = settings.track_filter.model_copy(update={"keep_thresholds": keep})
     return settings.model_copy(update={"track_filter": rules})

@@ -194,9 +194,11 @@ def test_which_boxes_are_weak():
     assert not weak_boxes(boxes, {"car": 0.6}, ("car", "bus")).any()
 
 
-def test_filter_that_is_off_has_no_tracks_for_weak_boxes():
-    with pytest.raises(ValueError, match="keep_thresholds and smooth_frames need tracks"):
-        TrackFilterConfig(enabled=False, keep_thresholds={"car": 0.5})
+def test_filter_that_is_off_ignores_weak_boxes_and_has_no_tracks_to_smooth():
+    result, _, _, is_weak = judge([*LONG, *standing(range(30))], weak=range(30), enabled=False)
+    np.testing.assert_array_equal(result.ignored, is_weak)
+    with pytest.raises(ValueError, match="smooth_frames needs tracks"):
+        TrackFilterConfig(enabled=False, smooth_frames=2)
 
 
 def test_smoothing_follows_a_long_track_and_leaves_short_ones_and_ground_truth():

@@ -346,9 +346,12 @@ def test_chosen_thresholds_say_what_is_weak(study, tmp_path):
     assert content["totals"]["weak"]["car"] == 0
     assert content["totals"]["weak"]["pedestrian"] > 0
     assert content["provenance"]["settings"]["track_filter"]["keep_thresholds"] == {"car": 0.7, "pedestrian": 0.9}
+    # Without tracks the weak ones are ignored, the others kept.
     study["output"] = study["output"].with_name("another")
-    with pytest.raises(ConfigError, match="thresholds for keeping need tracks"):
-        track_filter(**study | {"settings": track_filter_settings(enabled=False)}, thresholds=thresholds)
+    track_filter(**study | {"settings": track_filter_settings(enabled=False)}, thresholds=thresholds)
+    totals = json.loads(study["manifest"].read_text())["totals"]
+    assert totals["ignored"] == content["totals"]["weak"]
+    study["output"] = study["output"].with_name("a third")
     write_json(thresholds, {"thresholds": dict.fromkeys(CLASSES, 0.1)})
     with pytest.raises(DataError, match="max_background"):
         track_filter(**study, thresholds=thresholds)
