@@ -36,6 +36,9 @@ def test_every_study_of_the_repository_is_valid(path: Path) -> None:
         ("pretrain.steps=ten", ["pretrain.steps = 'ten'", "integer"]),
         ("dataset={base: simulated, classes: [car, pedestrian, bus]}", ["class 'bus' has no threshold"]),
         ("self_train.loss.ignore_thresholds={bus: 0.5}", ["'bus' is not a class of data set 'simulated'"]),
+        ("track_filter.keep_thresholds={bus: 0.5}", ["track_filter.keep_thresholds", "'bus' is not a class"]),
+        ("track_filter={enabled: false, smooth_frames: 2}", ["keep_thresholds and smooth_frames need tracks"]),
+        ("pseudo_labels.merging.method=wbf", ["pseudo_labels.merging.method", "weighted_box_fusion"]),
         ("dataset=nowhere", ["dataset 'nowhere': no such file", "known:", "simulated"]),
         ("model=rvt-huge", ["model 'rvt-huge': no such file", "rvt-small"]),
         ("dataset={base: simulated, sensor: {height: 0, width: 5}}", ["simulated.yaml", "sensor.height = 0"]),
@@ -63,6 +66,20 @@ def test_mistakes_are_named(override: str, fragments: list[str]) -> None:
         load_study(QUICKSTART, [override])
     for fragment in [*fragments, "quickstart.yaml"] if "simulated.yaml" not in fragments else fragments:
         assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [
+        ("track_filter.enabled=false", "weak boxes need tracks"),
+        ("track_filter.keep_thresholds={car: 0.5}", "leave track_filter.keep_thresholds out"),
+    ],
+)
+def test_chosen_weak_boxes_go_with_a_track_filter_without_its_own(override: str, fragment: str) -> None:
+    chosen = "pseudo_labels.choose_thresholds={target_precision: 0.9, max_background: 0.1}"
+    assert load_study(QUICKSTART, [chosen]).pseudo_labels.choose_thresholds is not None
+    with pytest.raises(ConfigError, match=fragment):
+        load_study(QUICKSTART, [chosen, override])
 
 
 def test_all_mistakes_of_a_file_are_told_at_once() -> None:
