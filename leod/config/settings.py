@@ -239,7 +239,11 @@ class QualitySettings(Settings):
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:
         """Pick what the stage uses out of ``study``."""
-        return cls(sequence=study.dataset.sequence_config(), ignore_thresholds=study.self_train.loss.ignore_thresholds)
+        return cls(
+            sequence=study.dataset.sequence_config(),
+            ignore_thresholds=study.self_train.loss.ignore_thresholds,
+            smooth_frames=study.track_filter.smooth_frames,
+        )
 
 
 class EvaluateSettings(Settings):

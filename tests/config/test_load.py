@@ -8,7 +8,7 @@ import pytest
 
 from leod.config.load import load_settings, load_study, study_of_arm, study_schema
 from leod.config.schema import HardwareConfig, LabelBudget, StudyConfig
-from leod.config.settings import SubsampleSettings, TrainSettings
+from leod.config.settings import QualitySettings, SubsampleSettings, TrainSettings
 from leod.errors import ConfigError
 from leod.files import read_json
 from leod.study.experiments import study_experiments
@@ -37,7 +37,7 @@ def test_every_study_of_the_repository_is_valid(path: Path) -> None:
         ("dataset={base: simulated, classes: [car, pedestrian, bus]}", ["class 'bus' has no threshold"]),
         ("self_train.loss.ignore_thresholds={bus: 0.5}", ["'bus' is not a class of data set 'simulated'"]),
         ("track_filter.keep_thresholds={bus: 0.5}", ["track_filter.keep_thresholds", "'bus' is not a class"]),
-        ("track_filter={enabled: false, smooth_frames: 2}", ["keep_thresholds and smooth_frames need tracks"]),
+        ("track_filter={enabled: false, smooth_frames: 2}", ["smooth_frames needs tracks"]),
         ("pseudo_labels.merging.method=wbf", ["pseudo_labels.merging.method", "weighted_box_fusion"]),
         ("dataset=nowhere", ["dataset 'nowhere': no such file", "known:", "simulated"]),
         ("model=rvt-huge", ["model 'rvt-huge': no such file", "rvt-small"]),
@@ -68,18 +68,18 @@ def test_mistakes_are_named(override: str, fragments: list[str]) -> None:
         assert fragment in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("override", "fragment"),
-    [
-        ("track_filter.enabled=false", "weak boxes need tracks"),
-        ("track_filter.keep_thresholds={car: 0.5}", "leave track_filter.keep_thresholds out"),
-    ],
-)
-def test_chosen_weak_boxes_go_with_a_track_filter_without_its_own(override: str, fragment: str) -> None:
+def test_thresholds_for_keeping_are_chosen_or_given() -> None:
     chosen = "pseudo_labels.choose_thresholds={target_precision: 0.9, max_background: 0.1}"
     assert load_study(QUICKSTART, [chosen]).pseudo_labels.choose_thresholds is not None
-    with pytest.raises(ConfigError, match=fragment):
-        load_study(QUICKSTART, [chosen, override])
+    with pytest.raises(ConfigError, match=r"leave track_filter\.keep_thresholds out"):
+        load_study(QUICKSTART, [chosen, "track_filter.keep_thresholds={car: 0.5}"])
+
+
+def test_quality_knows_what_training_ignores_and_that_boxes_were_moved() -> None:
+    overrides = ["track_filter.smooth_frames=2", "self_train.loss.ignore_thresholds={car: 0.5}"]
+    settings = QualitySettings.from_study(load_study(QUICKSTART, overrides))
+    assert settings.smooth_frames == 2
+    assert settings.ignore_thresholds["car"] == 0.5
 
 
 def test_all_mistakes_of_a_file_are_told_at_once() -> None:
