@@ -749,7 +749,7 @@ class PseudoLabelConfig(Settings):
 class TrackFilterConfig(Settings):
     """Keep boxes that form long tracks (paper, Sec. 3.3)."""
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="false: there are no tracks; weak boxes are ignored all the same")
     min_track_length: PositiveInt = Field(default=6, description="frames a track must span")
     direction: Literal["forward", "forward_or_backward"] = "forward_or_backward"
     inpaint: bool = Field(default=True, description="fill the gaps of long tracks with ignored boxes")
@@ -768,12 +768,6 @@ class TrackFilterConfig(Settings):
         description="boxes of long tracks move onto a straight line through their track's boxes of so many frames "
         "before and behind, weighted by score; 0 = they stay where they are",
     )
-
-    @model_validator(mode="after")
-    def _tracks_exist(self) -> TrackFilterConfig:
-        if not self.enabled and self.smooth_frames:
-            raise ValueError("enabled = false: smooth_frames needs tracks; leave it out")
-        return self
 
 
 class EvaluateConfig(Settings):

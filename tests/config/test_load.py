@@ -37,7 +37,6 @@ def test_every_study_of_the_repository_is_valid(path: Path) -> None:
         ("dataset={base: simulated, classes: [car, pedestrian, bus]}", ["class 'bus' has no threshold"]),
         ("self_train.loss.ignore_thresholds={bus: 0.5}", ["'bus' is not a class of data set 'simulated'"]),
         ("track_filter.keep_thresholds={bus: 0.5}", ["track_filter.keep_thresholds", "'bus' is not a class"]),
-        ("track_filter={enabled: false, smooth_frames: 2}", ["smooth_frames needs tracks"]),
         ("pseudo_labels.merging.method=wbf", ["pseudo_labels.merging.method", "weighted_box_fusion"]),
         ("dataset=nowhere", ["dataset 'nowhere': no such file", "known:", "simulated"]),
         ("model=rvt-huge", ["model 'rvt-huge': no such file", "rvt-small"]),
