@@ -18,6 +18,8 @@ from leod.sequences.sequence import Sequence
 
 FRAMES_PER_CALL = 32
 """Frames that pass the backbone together: enough to fill a GPU, few enough for a CPU's memory."""
+FRAMES_PER_CALL_ON_CPU = 16
+"""On a CPU larger activations only cost time: their memory is taken from the system anew in each call."""
 
 
 class RecurrentDetector:
@@ -29,6 +31,7 @@ class RecurrentDetector:
 
     Attributes:
         device: Where the detector runs.
+        frames_per_call: How many frames shall pass the backbone together at most.
         states: Its recurrent states after the last window, one row for each row of the batch; None = fresh.
     """
 
@@ -36,6 +39,7 @@ class RecurrentDetector:
         self._detector = detector
         self._detection = detection
         self.device = next(detector.parameters()).device
+        self.frames_per_call = FRAMES_PER_CALL_ON_CPU if self.device.type == "cpu" else FRAMES_PER_CALL
         self._autocast = autocast(self.device, detection.precision)
         self.states: list[LstmState] | None = None
 

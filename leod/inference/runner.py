@@ -15,7 +15,7 @@ from leod.boxes.dtypes import LABEL_DTYPE
 from leod.boxes.operations import from_detection_rows
 from leod.config.schema import DetectionConfig
 from leod.inference.devices import memory_errors
-from leod.inference.recurrent import FRAMES_PER_CALL, RecurrentDetector
+from leod.inference.recurrent import RecurrentDetector
 from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read
 from leod.models.detector import Detector
 from leod.models.states import reset_states
@@ -186,7 +186,7 @@ class _Pass:
             self._recurrent.states = reset_states(self._recurrent.states, is_first.to(self._recurrent.device))
 
         wanted = np.tile(self._wanted_steps(positions, frame_indices), len(self._views))
-        steps_per_call = max(1, FRAMES_PER_CALL // frames.shape[1])
+        steps_per_call = max(1, self._recurrent.frames_per_call // frames.shape[1])
         for start in range(0, length, steps_per_call):
             steps = slice(start, min(start + steps_per_call, length))
             for step, row, detections in self._recurrent.detect(frames[steps], wanted[steps]):
