@@ -34,7 +34,10 @@ def test_every_study_of_the_repository_is_valid(path: Path) -> None:
         ("rounds=-1", ["rounds = -1", "greater than or equal to 0"]),
         ("pretrain.learning_rate=.nan", ["pretrain.learning_rate", "finite"]),
         ("pretrain.steps=ten", ["pretrain.steps = 'ten'", "integer"]),
-        ("pseudo_labels={choose_thresholds: null, score_thresholds: {car: 0.5}}", ["class 'pedestrian' has no threshold"]),
+        (
+            "pseudo_labels={choose_thresholds: null, score_thresholds: {car: 0.5}}",
+            ["class 'pedestrian' has no threshold"],
+        ),
         ("self_train.loss.ignore_thresholds={bus: 0.5}", ["'bus' is not a class of data set 'simulated'"]),
         ("track_filter.keep_thresholds={bus: 0.5}", ["track_filter.keep_thresholds", "'bus' is not a class"]),
         ("pseudo_labels.merging.method=wbf", ["pseudo_labels.merging.method", "weighted_box_fusion"]),

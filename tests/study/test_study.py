@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+from plain_study import plain_study
 
 from leod.errors import ConfigError
 from leod.study.jobs import FIGURES, JOBS
@@ -21,8 +21,7 @@ WEAK = "weakly_supervised-0.05-offset0-seed0"
 
 
 def study(**changes):
-    content = yaml.safe_load((REPOSITORY / "configs" / "quickstart.yaml").read_text())
-    return Study(content | changes, [REPOSITORY / "configs"], "quickstart.yaml")
+    return Study(plain_study() | changes, [REPOSITORY / "configs"], "quickstart.yaml")
 
 
 def test_detectors_with_their_files():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from plain_study import plain_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -105,6 +106,6 @@ def pretending_checkout(folder: Path) -> Checkout:
     stand_in = programs / "leod"
     stand_in.write_text(STAND_IN.format(python=sys.executable))
     stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
-    study = yaml.safe_load((REPOSITORY / "configs" / "quickstart.yaml").read_text())
+    study = plain_study()
     study["pseudo_labels"]["shards"] = 1
     return Checkout(folder, study, [programs])
