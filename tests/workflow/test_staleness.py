@@ -76,7 +76,7 @@ CASES = {
     "merging of the views of evaluations": (
         "evaluate.merging",
         {"method": "weighted_box_fusion"},
-        {"evaluate": 4} | SUMMARY,
+        {"evaluate": 5} | SUMMARY,
     ),
     "views": ("pseudo_labels.views", {"mirror": False}, SELF_TRAINING | SUMMARY),
     "shards": (
