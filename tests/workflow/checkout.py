@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from plain_study import plain_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -106,6 +105,9 @@ def pretending_checkout(folder: Path) -> Checkout:
     stand_in = programs / "leod"
     stand_in.write_text(STAND_IN.format(python=sys.executable))
     stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
+    # Here, since the drills, which are programs of their own, do not see the helpers of the tests' folder.
+    from plain_study import plain_study
+
     study = plain_study()
     study["pseudo_labels"]["shards"] = 1
     return Checkout(folder, study, [programs])
