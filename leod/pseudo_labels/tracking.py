@@ -26,6 +26,7 @@ from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE
 from leod.config.schema import TrackFilterConfig
 from leod.jit import compiled
 from leod.pseudo_labels.smoothing import smoothed
+from leod.pseudo_labels.thresholds import lesser_scores
 from leod.sequences.frame_boxes import FrameBoxes
 
 BIRTH_CONFIDENCE = 0.9
@@ -494,7 +495,7 @@ def weak_boxes(
     """
     limits = [(keep_thresholds or {}).get(name, -np.inf) for name in classes]
     limit = np.array([*limits, -np.inf], np.float32)[np.minimum(boxes["class_id"].astype(np.int64), len(classes))]
-    return (boxes["t"] == 0) & (np.minimum(boxes["objectness"], boxes["class_confidence"]) <= limit)
+    return (boxes["t"] == 0) & (lesser_scores(boxes) <= limit)
 
 
 def filter_tracks(
