@@ -97,6 +97,8 @@ rule subsample_labels:
         FILES.log("subsample_labels"),
     benchmark:
         FILES.benchmark("subsample_labels")
+    wildcard_constraints:
+        experiment=r"(?!suggested-).*",
     conda:
         "../envs/leod.yaml"
     resources:
@@ -110,5 +112,42 @@ rule subsample_labels:
     shell:
         logged(
             "leod subsample-labels --sequences {params.sequences:q} --output {output.labels:q}"
+            " --settings {params.settings:q}"
+        )
+
+
+# Labels that a detector chooses, see the labels of a study with setting: suggested.
+rule suggest_labels:
+    input:
+        FILES.manifests("train"),
+        first=lambda wildcards: FILES.first_labels(wildcards.experiment),
+        model=lambda wildcards: FILES.choosing_detector(wildcards.experiment),
+    output:
+        labels=FILES.labels,
+    log:
+        FILES.log("suggest_labels"),
+    benchmark:
+        FILES.benchmark("suggest_labels")
+    wildcard_constraints:
+        experiment=r"suggested-.*",
+    conda:
+        "../envs/leod.yaml"
+    threads: threads_of_detector()
+    resources:
+        gpu=min(FILES.gpus, 1),
+        mem_mb=8000,
+        runtime=480,
+    params:
+        sequences=DATASET.sequences,
+        first=lambda wildcards, input: " ".join(f"--first {shlex.quote(file)}" for file in input.first),
+        checkpoint=lambda wildcards, input: " ".join(f"--checkpoint {shlex.quote(file)}" for file in input.model),
+        hardware=without_influence(STUDY.hardware),
+        settings=settings_of("suggest_labels"),
+    message:
+        "Choosing the labels of {wildcards.experiment} with a detector"
+    shell:
+        logged(
+            "leod suggest-labels --sequences {params.sequences:q} --output {output.labels:q}"
+            " {params.first} {params.checkpoint} --threads {threads} --hardware {params.hardware:q}"
             " --settings {params.settings:q}"
         )

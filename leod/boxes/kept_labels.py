@@ -26,8 +26,9 @@ class KeptLabels:
     Attributes:
         sequences: Sequence name -> indices of the kept labelled frames (counted among the sequence's labelled frames),
             strictly increasing. Sequences that keep none are listed too: they are unlabelled training data.
-        setting: 'weakly_supervised', 'semi_supervised' or 'fully_supervised'.
-        ratio: Requested share of the labels; None where unknown.
+        setting: 'weakly_supervised', 'semi_supervised', 'fully_supervised', 'random' or 'suggested'.
+        ratio: Requested share of the labels; None where unknown, or where a number of frames was asked for.
+        frames: Requested number of labelled frames; None where a share was asked for.
         split_offset: Which of the possible splits of that ratio.
         history: Frames that precede a sequence's first kept labelled frame, itself included; None where unknown.
         provenance: How and from what the split was made.
@@ -41,6 +42,7 @@ class KeptLabels:
     history: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     path: Path = Path("labels.json")
+    frames: int | None = None
 
     @property
     def labelled_frames(self) -> int:
@@ -98,6 +100,7 @@ class KeptLabels:
             history=content.get("history"),
             provenance=content.get("provenance", {}),
             path=path,
+            frames=content.get("frames"),
         )
 
     def write(self, path: Path) -> None:
@@ -108,6 +111,7 @@ class KeptLabels:
                 "provenance": self.provenance,
                 "setting": self.setting,
                 "ratio": self.ratio,
+                **({} if self.frames is None else {"frames": self.frames}),
                 "split_offset": self.split_offset,
                 "history": self.history,
                 "labelled_frames": self.labelled_frames,

@@ -1,10 +1,12 @@
-"""Which labelled frames an experiment keeps: the weakly and the semi-supervised setting.
+"""Which labelled frames an experiment keeps: the weakly and the semi-supervised setting, and frames at random.
 
 Source: LEOD (Wuziyi616/LEOD, `data/genx_utils/sequence_base.py`, `sequence_rnd.py`, `utils/helpers.py`), whose released
 splits all have split offset 0. How an offset enters is LEOD's list slicing ``[offset::step]``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
@@ -99,3 +101,34 @@ def semi_supervised(sequence_count: int, ratio: float, split_offset: int) -> np.
     step = sequence_count // count
     _check_offset(split_offset, step, "sequence")
     return np.arange(split_offset, sequence_count, step, dtype=np.int64)[:count]
+
+
+def random_frames(
+    labelled_frames: SequenceOf[np.ndarray], frames: int, split_offset: int, seed: int, history: int
+) -> list[np.ndarray]:
+    """Choose labelled frames of all sequences at random, each as likely as any other.
+
+    Args:
+        labelled_frames: For each sequence int [K], frame index of each labelled frame, increasing.
+        frames: How many are wanted.
+        split_offset: Another one gives another choice, as does another seed.
+        seed: Seed of the experiment.
+        history: Number of frames that must be available up to and including a chosen labelled frame.
+
+    Returns:
+        For each sequence int64 [n], indices of the chosen labelled frames (counted among its labelled frames),
+        increasing. A smaller number of frames gives a part of them.
+
+    Raises:
+        ConfigError: There are not as many labelled frames with that history.
+    """
+    candidates = [np.flatnonzero(np.asarray(found) >= history - 1) for found in labelled_frames]
+    counts = [len(found) for found in candidates]
+    if frames > sum(counts):
+        raise ConfigError(
+            f"frames: {frames} are wanted, but only {sum(counts)} labelled frames have the {history} frames of history "
+            "that a training sample needs. Choose fewer."
+        )
+    order = np.random.default_rng([seed, split_offset]).permutation(sum(counts))
+    chosen = np.split(np.isin(np.arange(sum(counts)), order[:frames]), np.cumsum(counts)[:-1])
+    return [found[keep].astype(np.int64) for found, keep in zip(candidates, chosen, strict=True)]

@@ -21,7 +21,7 @@ S = TypeVar("S", bound=Settings)
 
 ARM_SECTIONS = ("rounds", "pretrain", "pseudo_labels", "track_filter", "self_train")
 """What an arm may change of its study."""
-MAIN, CONTROL, CEILING, ORACLE = "main", "control", "fully_supervised", "oracle"
+MAIN, CONTROL, CEILING, ORACLE, CHOOSER = "main", "control", "fully_supervised", "oracle", "chooser"
 """What arms are called that no study defines: the study's own chain of rounds, and its references."""
 
 _UNION_TAGS = ("function-", "literal", "constrained", "union")
@@ -202,7 +202,7 @@ def _check_arms(study: StudyConfig, source: str) -> None:
     """Refuse arms that are no studies or change what is not theirs; all problems are told at once."""
     lines = []
     for name, changes in study.arms.items():
-        if name in (MAIN, CONTROL, CEILING, ORACLE):
+        if name in (MAIN, CONTROL, CEILING, ORACLE, CHOOSER):
             lines.append(f"{source}: arms.{name}: this name is taken by the study itself; choose another one")
         wrong = [key for key in changes if key not in ARM_SECTIONS]
         lines += [

@@ -653,17 +653,59 @@ class PretrainChanges(Settings):
         return training.model_copy(update=changes)
 
 
+LabelSetting = Literal["weakly_supervised", "semi_supervised", "fully_supervised", "random", "suggested"]
+"""How the labels of an experiment are chosen."""
+
+
 class LabelBudget(Settings):
     """Which share of the labels an experiment may use."""
 
-    setting: Literal["weakly_supervised", "semi_supervised", "fully_supervised"]
-    ratio: PositiveFraction = 1.0
+    setting: LabelSetting = Field(
+        description="weakly_supervised: every n-th labelled frame of each sequence; semi_supervised: all labels of "
+        "some sequences; fully_supervised: all labels; random: labelled frames at random; suggested: a first share at "
+        "random, the rest as suggest-frames chooses with the detector that was trained on the first share"
+    )
+    ratio: PositiveFraction = Field(
+        default=1.0, description="share of the labels; only weakly_supervised and semi_supervised"
+    )
+    frames: PositiveInt | None = Field(
+        default=None, description="number of labelled frames; only random and suggested, which need it"
+    )
+    first_share: Fraction = Field(
+        default=0.5,
+        description="suggested: share of the frames that is taken at random before; 0 = all are chosen by their events",
+    )
     pretrain: PretrainChanges = PretrainChanges()
+
+    @model_validator(mode="after")
+    def _size_fits(self) -> LabelBudget:
+        if self.counts_frames != (self.frames is not None):
+            wanted = "needs a number of labelled frames" if self.counts_frames else "takes a ratio, not frames"
+            raise ValueError(f"setting {self.setting}: {wanted}")
+        if self.counts_frames and self.ratio != 1.0:
+            raise ValueError(f"ratio = {self.ratio:g}: setting {self.setting} takes frames, not a ratio")
+        if self.setting == "suggested" and self.first_frames == self.frames:
+            raise ValueError(f"first_share = {self.first_share:g}: leaves nothing to choose of {self.frames} frames")
+        return self
+
+    @property
+    def counts_frames(self) -> bool:
+        """Whether its size is a number of frames."""
+        return self.setting in ("random", "suggested")
+
+    @property
+    def first_frames(self) -> int:
+        """Number of frames that train the detector that chooses the rest."""
+        return round(self.first_share * (self.frames or 0)) if self.setting == "suggested" else 0
 
     @property
     def slug(self) -> str:
         """Short name for paths."""
-        return self.setting if self.setting == "fully_supervised" else f"{self.setting}-{self.ratio:g}"
+        if self.setting == "fully_supervised":
+            return self.setting
+        if self.setting == "suggested" and self.first_share != 0.5:
+            return f"{self.setting}-{self.frames}-first{self.first_frames}"
+        return f"{self.setting}-{self.frames if self.counts_frames else format(self.ratio, 'g')}"
 
 
 class ViewsConfig(Settings):

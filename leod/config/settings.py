@@ -94,6 +94,8 @@ class SubsampleSettings(Settings):
 
     budget: LabelBudget
     split_offset: NonNegativeInt
+    seed: NonNegativeInt | None = None
+    """Random labels: that of the experiment; they differ by seed and split offset."""
     history: PositiveInt
     """Frames that must precede the first kept labelled frame, itself included: pretraining's sequence length."""
     representation: RepresentationConfig
@@ -101,16 +103,37 @@ class SubsampleSettings(Settings):
     downsample_by_2: bool
 
     @classmethod
-    def from_study(cls, study: StudyConfig, budget: LabelBudget, split_offset: int) -> Self:
+    def from_study(cls, study: StudyConfig, budget: LabelBudget, split_offset: int, seed: int = 0) -> Self:
         """Pick what the stage uses out of ``study`` for one experiment."""
         dataset = study.dataset
         return cls(
-            budget=LabelBudget(setting=budget.setting, ratio=budget.ratio),
+            budget=LabelBudget(setting=budget.setting, ratio=budget.ratio, frames=budget.frames),
             split_offset=split_offset,
+            seed=seed if budget.setting == "random" else None,
             history=study.pretraining(budget).sequence_length,
             representation=dataset.representation,
             window_us=dataset.window_us,
             downsample_by_2=dataset.downsample_by_2,
+        )
+
+
+class SuggestLabelsSettings(Settings):
+    """Settings of `suggest_labels`."""
+
+    budget: LabelBudget
+    seed: NonNegativeInt
+    history: PositiveInt
+    """Frames that must precede a chosen labelled frame, itself included: pretraining's sequence length."""
+    sequence: SequenceConfig
+
+    @classmethod
+    def from_study(cls, study: StudyConfig, budget: LabelBudget, seed: int) -> Self:
+        """Pick what the stage uses out of ``study`` for one experiment."""
+        return cls(
+            budget=LabelBudget(setting="suggested", frames=budget.frames, first_share=budget.first_share),
+            seed=seed,
+            history=study.pretraining(budget).sequence_length,
+            sequence=study.dataset.sequence_config(),
         )
 
 

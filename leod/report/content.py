@@ -32,12 +32,14 @@ from leod.report.results import Plausibility, Run, StudyResults
 from leod.report.schematic import study_schematic
 from leod.report.summary import (
     ARMS_LEGEND,
+    CHOICE_LEGEND,
     EVALUATION,
     LEGEND,
     arm_rows,
     budget_name,
     budgets,
     ceiling_metrics,
+    choosing_rows,
     chosen_rounds,
     class_rows,
     of_arms,
@@ -112,6 +114,8 @@ def _result(results: StudyResults, plots: Mapping[str, str]) -> str:
         overview = table(list(overview_rows(group)), text_columns=2)
         if len(compared := list(arm_rows(group))) > 1:
             overview += paragraph(ARMS_LEGEND, "note") + table(compared, text_columns=2)
+        if len(choices := list(choosing_rows(group))) > 1:
+            overview += paragraph(CHOICE_LEGEND, "note") + table(choices, text_columns=2)
         if number == 0:
             parts += [f"<h3>{escape(f'{split} split, {variant}')}</h3>", overview, plots.get("arms", "")]
         else:
@@ -161,7 +165,7 @@ def _study(results: StudyResults) -> str:
             f"windows of {dataset.window_us / 1000:g} ms" + (", halved" if dataset.downsample_by_2 else ""),
         ),
         ("Detector", f"{settings.model.name}, {_parameters(results)}"),
-        ("Labels", "; ".join(budget_name(budget.setting, budget.ratio) for budget in settings.labels)),
+        ("Labels", "; ".join(budget_name(budget.setting, budget.ratio, budget.frames) for budget in settings.labels)),
         ("Split offsets, seeds", f"{_listed(settings.split_offsets)}; {_listed(settings.seeds)}"),
         ("Pretraining", _training_words(settings.pretrain)),
         ("Self-training", f"{_count(settings.rounds, 'round')}, each {_training_words(settings.self_train)}"),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from leod.config.load import CEILING, CONTROL, MAIN, ORACLE
+from leod.config.load import CEILING, CHOOSER, CONTROL, MAIN, ORACLE
 from leod.config.settings import ReportSettings
 from leod.report.figures import RoundValue
 from leod.report.summary import REFERENCE_SETTING, budget_name
@@ -43,7 +43,7 @@ class Run:
     @property
     def budget(self) -> str:
         """The label budget in words."""
-        return budget_name(self.cell.setting, self.cell.ratio)
+        return budget_name(self.cell.setting, self.cell.ratio, self.cell.frames)
 
     @property
     def round(self) -> int:
@@ -58,7 +58,7 @@ class Run:
     @property
     def is_arm(self) -> bool:
         """Whether it belongs to an arm that the study defines."""
-        return self.cell.arm not in (MAIN, CEILING, CONTROL, ORACLE)
+        return self.cell.arm not in (MAIN, CEILING, CONTROL, ORACLE, CHOOSER)
 
 
 @dataclass(frozen=True)

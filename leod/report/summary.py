@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leod.config.load import CEILING, CONTROL, MAIN, ORACLE
+from leod.config.load import CEILING, CHOOSER, CONTROL, MAIN, ORACLE
 from leod.evaluation.coco import METRICS
 from leod.report.statistics import LEAST_PAIRS, PairedDifference
 
-CELL = ["setting", "ratio", "split_offset", "seed"]
+BUDGET = ["setting", "ratio", "frames"]
+"""Columns that name one label budget."""
+CELL = [*BUDGET, "split_offset", "seed"]
 """Columns that name one experiment; arms of one experiment have them in common."""
 EVALUATION = ["split", "variant"]
 """Columns that name one kind of evaluation; figures of different kinds are never compared."""
 REFERENCE_SETTING = "fully_supervised"
+SUGGESTED = "suggested"
 VALIDATION_AP = "validation_AP"
 """Column with the AP on the validation split, in 0..1, at the step that became the detector."""
 
@@ -28,9 +31,10 @@ LEGEND = """
 Figures are per cent: COCO box AP by the Prophesee protocol, mean ± standard deviation over split offsets and seeds.
 Gains are in points over the supervised baseline (round 0) of the same experiment. The control is trained on the same
 labels, supervised only, for as many steps as all rounds together; the oracle's round on all ground truth in place of
-pseudo-labels. "Gap closed" is the share of the distance from the control, or where there is none from the baseline, to
-the detector trained on all labels. Pseudo-label precision and recall are those of the labels that the round was trained
-on, against hidden ground truth at IoU 0.5. A class is evaluated on its own, so AP is not the mean of the classes' APs.
+pseudo-labels; the chooser on the first share of suggested labels. "Gap closed" is the share of the distance from the
+control, or where there is none from the baseline, to the detector trained on all labels. Pseudo-label precision and
+recall are those of the labels that the round was trained on, against hidden ground truth at IoU 0.5. A class is
+evaluated on its own, so AP is not the mean of the classes' APs.
 """
 """How to read the tables."""
 
@@ -111,7 +115,7 @@ def against_main(rows: pd.DataFrame) -> pd.DataFrame:
         Their rows with ``difference_AP`` and ``difference_AP50``, theirs minus that of the same experiment.
     """
     keys, last = [*CELL, *EVALUATION], last_rounds(rows)
-    compared = last[~last["arm"].isin((MAIN, CEILING))]
+    compared = last[~last["arm"].isin((MAIN, CEILING, CHOOSER))]
     joined = compared[keys].merge(of_arms(last, MAIN)[[*keys, *_HEADLINES]], on=keys, how="left")
     differences = {f"difference_{name}": compared[name].to_numpy() - joined[name].to_numpy() for name in _HEADLINES}
     return compared.assign(**differences)
@@ -148,8 +152,8 @@ class RoundChoice:
         return " ".join(sentences)
 
 
-def chosen_rounds(rows: pd.DataFrame) -> dict[tuple[str, float], RoundChoice]:
-    """Setting and ratio of each label budget with self-training → its best round on the validation split.
+def chosen_rounds(rows: pd.DataFrame) -> dict[tuple[str, float, int], RoundChoice]:
+    """Each label budget with self-training → its best round on the validation split.
 
     The best is that of the highest mean AP over the experiments, the earliest among equals.
 
@@ -157,7 +161,7 @@ def chosen_rounds(rows: pd.DataFrame) -> dict[tuple[str, float], RoundChoice]:
         rows: One kind of evaluation, with the column `VALIDATION_AP`.
     """
     choices = {}
-    for (setting, ratio), group in of_arms(rows, MAIN).groupby(["setting", "ratio"], sort=False):
+    for budget, group in of_arms(rows, MAIN).groupby(BUDGET, sort=False):
         by_round = group.groupby("round")[VALIDATION_AP]
         validated = {int(number): float(values.mean()) for number, values in by_round if values.notna().all()}
         rounds = [int(number) for number in sorted(set(group["round"])) if number > 0]
@@ -165,7 +169,7 @@ def chosen_rounds(rows: pd.DataFrame) -> dict[tuple[str, float], RoundChoice]:
             continue
         complete = all(number in validated for number in rounds)
         best = max(rounds, key=lambda number: validated[number]) if complete else rounds[-1]
-        choices[setting, ratio] = RoundChoice(budget_name(setting, ratio), best, validated if complete else {})
+        choices[budget] = RoundChoice(budget_name(*budget), best, validated if complete else {})
     return choices
 
 
@@ -174,8 +178,8 @@ def chosen_rows(rows: pd.DataFrame) -> pd.DataFrame:
     choices = chosen_rounds(rows)
     own = of_arms(rows, MAIN)
     chosen = [
-        round > 0 and choices[setting, ratio].round == round
-        for setting, ratio, round in zip(own["setting"], own["ratio"], own["round"], strict=True)
+        round > 0 and choices[*budget].round == round
+        for *budget, round in zip(*(own[name] for name in (*BUDGET, "round")), strict=True)
     ]
     return own[np.array(chosen, bool)]
 
@@ -204,6 +208,9 @@ def summary_text(evaluations: pd.DataFrame, classes: SequenceOf[str]) -> str:
         if len(arms := list(arm_rows(rows))) > 1:
             lines += ["", ARMS_LEGEND, ""]
             lines += _markdown_table(arms)
+        if len(choices := list(choosing_rows(rows))) > 1:
+            lines += ["", CHOICE_LEGEND, ""]
+            lines += _markdown_table(choices)
         lines.append("")
     return "\n".join(lines) + LEGEND
 
@@ -271,17 +278,19 @@ def _gap_in_words(rows: pd.DataFrame, chosen: pd.DataFrame, prefix: str, start_n
     return f"That closes {' and '.join(shares)} of the gap from the {start_name} to training on all labels."
 
 
-def budget_name(setting: str, ratio: float) -> str:
-    """A label budget in words."""
-    return "all labels" if setting == REFERENCE_SETTING else f"{setting.replace('_', ' ')}, {100 * ratio:g} %"
+def budget_name(setting: str, ratio: float, frames: int | None) -> str:
+    """A label budget in words; ``frames``: its size if that is a number of labelled frames, else 0 or None."""
+    if setting == REFERENCE_SETTING:
+        return "all labels"
+    return f"{setting.replace('_', ' ')}, {f'{frames} frames' if frames else f'{100 * ratio:g} %'}"
 
 
 def budgets(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Label budgets with their rows: fewest labels first, all labels last."""
     is_reference = rows["setting"] == REFERENCE_SETTING
-    ordered = rows.assign(is_reference=is_reference).sort_values(["is_reference", "setting", "ratio"], kind="stable")
-    for (setting, ratio), group in ordered.groupby(["setting", "ratio"], sort=False):
-        yield budget_name(setting, ratio), group
+    ordered = rows.assign(is_reference=is_reference).sort_values(["is_reference", *BUDGET], kind="stable")
+    for budget, group in ordered.groupby(BUDGET, sort=False):
+        yield budget_name(*budget), group
 
 
 # -------------------------------------------------------------------------------------------------------- tables
@@ -290,6 +299,9 @@ ARMS_LEGEND = (
     "Arms: the last round of each, and how it differs from the last round of the main chain, paired by experiment, in "
     f"points, with the 95 % confidence interval of the mean where there are at least {LEAST_PAIRS} pairs:"
 )
+
+
+CHOICE_LEGEND = "Suggested labels against labels chosen otherwise, paired by split offset and seed, in points:"
 
 
 def _detectors(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -302,7 +314,7 @@ def _detectors(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         if arm == CEILING:
             yield "ceiling", runs
         elif arm != MAIN:
-            yield arm if arm in (CONTROL, ORACLE) else f"{arm}, round {runs['round'].max()}", runs
+            yield arm if arm in (CONTROL, ORACLE, CHOOSER) else f"{arm}, round {runs['round'].max()}", runs
 
 
 def overview_rows(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
@@ -374,6 +386,37 @@ def arm_rows(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
                 cells += [_points(difference.mean), _interval(difference), f"{difference.risen} of {difference.count}"]
             yield labels, arm, str(runs["round"].max()), str(len(runs)), *cells
             labels = ""
+
+
+def choosing_rows(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Suggested labels against those of the study that were chosen otherwise, as a table, header first."""
+    yield (
+        "labels",
+        "against",
+        "round",
+        "pairs",
+        *(f"{a} {b}" for b in _HEADLINES for a in ("difference", "interval", "rose")),
+    )
+    on = ["split_offset", "seed", "round", *EVALUATION]
+    own = dict(budgets(of_arms(rows, MAIN)))
+    suggested = [name for name, group in own.items() if (group["setting"] == SUGGESTED).all()]
+    for labels in suggested:
+        for other, group in own.items():
+            if other in suggested or (group["setting"] == REFERENCE_SETTING).all():
+                continue
+            pairs = own[labels].merge(group, on=on, suffixes=("", "_other"))
+            for round, runs in pairs.groupby("round"):
+                differences = [PairedDifference.of(runs[name] - runs[f"{name}_other"]) for name in _HEADLINES]
+                cells = [
+                    text
+                    for difference in differences
+                    for text in (
+                        _points(difference.mean),
+                        _interval(difference),
+                        f"{difference.risen} of {difference.count}",
+                    )
+                ]
+                yield labels, other, str(round), str(len(runs)), *cells
 
 
 def _interval(difference: PairedDifference) -> str:

@@ -44,15 +44,19 @@ def _pretraining_of(study: StudyConfig, labels: Path) -> TrainSettings:
         # The labels are not read, and need not exist.
         return TrainSettings.for_pretraining(study)
     kept = KeptLabels.read(labels)
-    budget = find_budget(study, kept.setting, kept.ratio)
+    budget = find_budget(study, kept.setting, kept.ratio, kept.frames)
     if budget is None:
         known = ", ".join(dict.fromkeys(experiment.budget.slug for experiment in study_experiments(study)))
         raise ConfigError(
-            f"{labels}: has the setting {kept.setting!r} and the ratio {kept.ratio}, a label budget that study "
+            f"{labels}: has the setting {kept.setting!r} and {_size_of(kept)}, a label budget that study "
             f"{study.name!r} does not have; it has {known}. Add it to the study's 'labels', or give labels that were "
             "chosen for one of these."
         )
     return TrainSettings.for_pretraining(study, budget)
+
+
+def _size_of(kept: KeptLabels) -> str:
+    return f"the ratio {kept.ratio}" if kept.frames is None else f"{kept.frames} frames"
 
 
 def pretrain(

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import numpy as np
 
 from leod.boxes.kept_labels import KeptLabels
-from leod.boxes.subsample import semi_supervised, weakly_supervised
+from leod.boxes.subsample import random_frames, semi_supervised, weakly_supervised
 from leod.config.load import validate
-from leod.config.schema import LabelBudget, NonNegativeInt, StudyConfig
+from leod.config.schema import LabelBudget, NonNegativeInt, PositiveInt, StudyConfig
 from leod.config.settings import SubsampleSettings
 from leod.errors import ConfigError, DataError
 from leod.options import FromStudy
@@ -26,9 +26,11 @@ logger = logging.getLogger(__name__)
 
 def _settings_of(
     study: StudyConfig,
-    setting: Literal["weakly_supervised", "semi_supervised", "fully_supervised"] = "weakly_supervised",
+    setting: Literal["weakly_supervised", "semi_supervised", "fully_supervised", "random"] = "weakly_supervised",
     ratio: float = 0.05,
+    frames: PositiveInt | None = None,
     split_offset: NonNegativeInt = 0,
+    seed: NonNegativeInt = 0,
 ) -> SubsampleSettings:
     """The settings for one label budget.
 
@@ -36,10 +38,13 @@ def _settings_of(
         study: The study.
         setting: How the labels are chosen; with --study.
         ratio: Share of the labels that is kept; with --study.
+        frames: Number of labelled frames that is kept, in the random setting; with --study.
         split_offset: Which of the possible shares; with --study.
+        seed: Seed of the experiment, in the random setting; with --study.
     """
-    budget = validate(LabelBudget, {"setting": setting, "ratio": ratio}, "--setting/--ratio")
-    return SubsampleSettings.from_study(study, find_budget(study, setting, ratio) or budget, split_offset)
+    size = {"frames": frames} if setting == "random" else {"ratio": ratio, "frames": frames}
+    budget = validate(LabelBudget, {"setting": setting} | size, "--setting/--ratio/--frames")
+    return SubsampleSettings.from_study(study, find_budget(study, setting, ratio, frames) or budget, split_offset, seed)
 
 
 def subsample_labels(
@@ -77,7 +82,8 @@ def subsample_labels(
     kept = KeptLabels(
         sequences=_keep(labelled_frames, settings),
         setting=budget.setting,
-        ratio=budget.ratio,
+        ratio=None if budget.counts_frames else budget.ratio,
+        frames=budget.frames,
         split_offset=settings.split_offset,
         history=settings.history,
         provenance=stopwatch.provenance("subsample_labels", settings, {"sequences": sequences}),
@@ -101,6 +107,15 @@ def _keep(labelled_frames: dict[str, np.ndarray], settings: SubsampleSettings) -
             name: tuple(weakly_supervised(frames, budget.ratio, settings.split_offset, settings.history).tolist())
             for name, frames in labelled_frames.items()
         }
+    if budget.setting == "random":
+        chosen_frames = random_frames(
+            list(labelled_frames.values()),
+            budget.frames or 0,
+            settings.split_offset,
+            settings.seed or 0,
+            settings.history,
+        )
+        return {name: tuple(found.tolist()) for name, found in zip(labelled_frames, chosen_frames, strict=True)}
     if budget.setting == "semi_supervised":
         labelled = [name for name, frames in labelled_frames.items() if len(frames)]
         chosen = {labelled[number] for number in semi_supervised(len(labelled), budget.ratio, settings.split_offset)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from leod.config.load import CEILING, CONTROL, MAIN, ORACLE, study_of_arm
+from leod.config.load import CEILING, CHOOSER, CONTROL, MAIN, ORACLE, study_of_arm
 from leod.config.schema import LabelBudget, StudyConfig
 from leod.errors import ConfigError
 
@@ -21,7 +21,7 @@ class Experiment:
         rounds: Self-training rounds after pretraining.
         study: What its stages are run with.
         arm: What it is for: `MAIN`, the study's own chain of rounds; `CONTROL`, `CEILING` or `ORACLE`, a reference;
-            else the name of an arm.
+            `CHOOSER`, the detector that chooses the labels of another experiment; else the name of an arm.
     """
 
     budget: LabelBudget
@@ -40,7 +40,15 @@ class Experiment:
     @property
     def name(self) -> str:
         """Name of the experiment's folder."""
-        return self.base if self.arm in (MAIN, CEILING) else f"{self.base}-{self.arm}"
+        return self.base if self.arm in (MAIN, CEILING, CHOOSER) else f"{self.base}-{self.arm}"
+
+    @property
+    def chooser(self) -> Experiment | None:
+        """The experiment whose detector chooses the rest of the labels; None where nothing is chosen by a detector."""
+        if not self.budget.first_frames:
+            return None
+        first = LabelBudget(setting="random", frames=self.budget.first_frames, pretrain=self.budget.pretrain)
+        return Experiment(first, self.split_offset, self.seed, 0, self.study, CHOOSER)
 
     @property
     def chooses_thresholds(self) -> bool:
@@ -53,18 +61,20 @@ class Experiment:
         return self.study.self_train.initial_weights == "previous"
 
 
-def find_budget(study: StudyConfig, setting: str, ratio: float | None) -> LabelBudget | None:
+def find_budget(study: StudyConfig, setting: str, ratio: float | None, frames: int | None = None) -> LabelBudget | None:
     """The label budget of ``study``, the ceiling's included, that labels were chosen for; None if it has none such.
 
     Args:
         study: The study.
         setting: How the labels were chosen.
         ratio: Share of the labels; None if unknown. Without meaning where all labels are kept.
+        frames: Number of labelled frames where the budget is one.
     """
     for experiment in study_experiments(study):
         # The study's own come first: what a control changes of their budgets is not meant.
         budget = experiment.budget
-        if budget.setting == setting and (setting == "fully_supervised" or budget.ratio == ratio):
+        same_size = budget.frames == frames if budget.counts_frames else budget.ratio == ratio
+        if budget.setting == setting and (setting == "fully_supervised" or same_size):
             return budget
     return None
 
@@ -87,7 +97,11 @@ def study_experiments(study: StudyConfig) -> list[Experiment]:
                         f"study {study.name!r}: labels, split_offsets or seeds give {experiment.name!r} twice"
                     )
                 own[experiment.name] = experiment
-    experiments = dict(own)
+    # Labels that a detector chooses come after those that it was trained on.
+    experiments = {cell.name: cell for cell in sorted(own.values(), key=lambda cell: cell.chooser is not None)}
+    for cell in own.values():
+        if cell.chooser is not None and cell.chooser.name not in experiments:
+            experiments = {cell.chooser.name: cell.chooser} | experiments
     for compared in (*_references(study, list(own.values())), *_arms(study, list(own.values()))):
         # A study of its own on all labels has its ceiling among its experiments.
         experiments.setdefault(compared.name, compared)

@@ -10,6 +10,7 @@ JOBS = {
     "preprocess": "preprocess/{split}-{shard}",
     "check_sequences": "check_sequences/{split}-{shard}",
     "subsample_labels": f"{OF_EXPERIMENT}/subsample_labels",
+    "suggest_labels": f"{OF_EXPERIMENT}/suggest_labels",
     "pretrain": f"{OF_EXPERIMENT}/round_0/pretrain",
     "choose_thresholds": f"{OF_ROUND}/choose_thresholds",
     "generate_pseudo_labels": f"{OF_ROUND}/generate_pseudo_labels-{{shard}}",

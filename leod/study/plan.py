@@ -21,6 +21,8 @@ class Cell(Settings):
     """What it is for: the study's own chain of rounds, a reference, or an arm, see `leod.study.experiments`."""
     setting: Identifier
     ratio: PositiveFraction
+    frames: NonNegativeInt = 0
+    """Size of a label budget that is a number of labelled frames; 0 = it is a share."""
     split_offset: NonNegativeInt
     seed: NonNegativeInt
     round: NonNegativeInt

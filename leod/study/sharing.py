@@ -11,13 +11,17 @@ from leod.config.settings import (
     GenerateSettings,
     QualitySettings,
     SubsampleSettings,
+    SuggestLabelsSettings,
     TrackFilterSettings,
     TrainSettings,
 )
 from leod.study.experiments import Experiment
 
 SETTINGS: dict[str, Callable[[Experiment], Settings]] = {
-    "subsample_labels": lambda cell: SubsampleSettings.from_study(cell.study, cell.budget, cell.split_offset),
+    "subsample_labels": lambda cell: SubsampleSettings.from_study(
+        cell.study, cell.budget, cell.split_offset, cell.seed
+    ),
+    "suggest_labels": lambda cell: SuggestLabelsSettings.from_study(cell.study, cell.budget, cell.seed),
     "pretrain": lambda cell: TrainSettings.for_pretraining(cell.study, cell.budget),
     "choose_thresholds": lambda cell: ChooseThresholdsSettings.from_study(cell.study),
     "generate_pseudo_labels": lambda cell: GenerateSettings.from_study(cell.study),
@@ -50,7 +54,11 @@ def owners(experiments: Iterable[Experiment]) -> dict[tuple[str, str, int], str]
             found[rule, cell.name, round] = owner
             return owner
 
-        labels = place("subsample_labels", 0)
+        if cell.budget.setting == "suggested":
+            needed = () if cell.chooser is None else ("subsample_labels", "pretrain")
+            labels = place("suggest_labels", 0, *(found[rule, cell.chooser.name, 0] for rule in needed))
+        else:
+            labels = place("subsample_labels", 0)
         model = place("pretrain", 0, labels)
         for round in range(1, cell.rounds + 1):
             dataset = None

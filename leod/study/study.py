@@ -75,7 +75,18 @@ class Study:
 
     def labels_of(self, experiment: str) -> str:
         """The split of record of an experiment."""
-        return self.labels.format(experiment=self._owners["subsample_labels", experiment, 0])
+        rule = "suggest_labels" if self.experiments[experiment].budget.setting == "suggested" else "subsample_labels"
+        return self.labels.format(experiment=self._owners[rule, experiment, 0])
+
+    def first_labels(self, experiment: str) -> list[str]:
+        """The labels that are there before a detector chooses the rest; none where it chooses none."""
+        chooser = self.experiments[experiment].chooser
+        return [] if chooser is None else [self.labels_of(chooser.name)]
+
+    def choosing_detector(self, experiment: str) -> list[str]:
+        """The detector that chooses the rest of the labels; none where there is none."""
+        chooser = self.experiments[experiment].chooser
+        return [] if chooser is None else [self.model(chooser.name, 0)]
 
     def model(self, experiment: str, round: int) -> str:
         """The detector of a round."""
@@ -186,6 +197,7 @@ class Study:
             arm=cell.arm,
             setting=cell.budget.setting,
             ratio=cell.budget.ratio,
+            frames=cell.budget.frames or 0,
             split_offset=cell.split_offset,
             seed=cell.seed,
             round=round,
