@@ -125,6 +125,7 @@ class SuggestLabelsSettings(Settings):
     history: PositiveInt
     """Frames that must precede a chosen labelled frame, itself included: pretraining's sequence length."""
     sequence: SequenceConfig
+    model: ModelConfig
 
     @classmethod
     def from_study(cls, study: StudyConfig, budget: LabelBudget, seed: int) -> Self:
@@ -134,6 +135,7 @@ class SuggestLabelsSettings(Settings):
             seed=seed,
             history=study.pretraining(budget).sequence_length,
             sequence=study.dataset.sequence_config(),
+            model=study.model,
         )
 
 

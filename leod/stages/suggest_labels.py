@@ -81,8 +81,7 @@ def suggest_labels(
     if checkpoint is None:
         candidates = candidates_of_sequences(train, settings.sequence)
     else:
-        device = prepare_for_inference(hardware)
-        detector = load_detector(checkpoint, settings.sequence).to(device)
+        detector = prepare_for_inference(load_detector(checkpoint, settings.model, settings.sequence), hardware)
         candidates = candidates_of_sequences(train, settings.sequence, detector, num_workers=hardware.num_workers)
     taken = np.zeros(0, np.int64) if first is None else _rows_of(KeptLabels.read(first), train, candidates)
     rows = np.concatenate([taken, _choose(candidates, train, taken, wanted - len(taken), settings)])
@@ -154,5 +153,8 @@ def _choose(
                 f"frames have the {settings.history} frames of history that a training sample needs. Choose fewer."
             )
         logger.warning("only %d frames differ from each other; %d more are taken at random", len(rows), missing)
-        rows = np.concatenate([rows, left[random_choice(len(left), missing, settings.seed)]])
+        left = left[random_choice(len(left), len(left), settings.seed)]
+        # Frames in which nothing can be seen come last.
+        left = left[np.argsort(~candidates.eligible[left], kind="stable")]
+        rows = np.concatenate([rows, left[:missing]])
     return rows

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leod.boxes.subsample import semi_supervised, weakly_supervised
+from leod.boxes.subsample import random_frames, semi_supervised, weakly_supervised
 from leod.errors import ConfigError
 
 EVERY_FIFTH_FRAME = np.arange(2, 1200, 5)  # 240 labelled frames; the fifth (22) is the first with 21 frames of history
@@ -95,3 +95,34 @@ def test_every_offset_keeps_the_same_number_of_sequences(count, ratio, data):
 def test_impossible_choices(choose, message):
     with pytest.raises(ConfigError, match=message):
         choose()
+
+
+def test_random_frames_have_their_history_and_grow_with_their_number():
+    sequences = [np.arange(2, 100, 5), np.array([], np.int64), np.arange(60), np.array([3])]
+    few, many = (random_frames(sequences, count, 0, 7, history=21) for count in (10, 40))
+    for chosen, count in ((few, 10), (many, 40)):
+        assert sum(len(indices) for indices in chosen) == count
+        for frames, indices in zip(sequences, chosen, strict=True):
+            assert (np.diff(indices) > 0).all()
+            assert (frames[indices] >= 20).all()
+    assert all(set(one.tolist()) <= set(other.tolist()) for one, other in zip(few, many, strict=True))
+    for offset, seed in ((1, 7), (0, 8)):
+        other = random_frames(sequences, 10, offset, seed, history=21)
+        assert [indices.tolist() for indices in other] != [indices.tolist() for indices in few]
+
+
+def test_every_frame_is_as_likely_as_any_other():
+    sequences = [np.arange(40), np.arange(10)]
+    counts = np.zeros(50)
+    for seed in range(400):
+        first, second = random_frames(sequences, 10, 0, seed, history=1)
+        counts[first] += 1
+        counts[40 + second] += 1
+    # 80 each; the standard deviation is 8.
+    assert counts.min() > 80 - 5 * 8
+    assert counts.max() < 80 + 5 * 8
+
+
+def test_more_random_frames_than_there_are():
+    with pytest.raises(ConfigError, match="frames: 31 are wanted, but only 30 labelled frames have the 11 frames"):
+        random_frames([np.arange(40)], 31, 0, 0, history=11)

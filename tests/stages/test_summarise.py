@@ -46,8 +46,11 @@ def make_entry(tmp_path):
         quality=None,
         arm="main",
         validation=None,
+        frames=0,
     ):
-        name = f"{setting}-{ratio:g}-offset0-seed{seed}" + ("" if arm in ("main", "fully_supervised") else f"-{arm}")
+        name = f"{setting}-{frames or format(ratio, 'g')}-offset0-seed{seed}" + (
+            "" if arm in ("main", "fully_supervised") else f"-{arm}"
+        )
         stem = f"{name}-{round}-{variant}"
         return DetectorFiles(
             **dict.fromkeys(("labels", "model", "curves"), "unused"),
@@ -56,6 +59,7 @@ def make_entry(tmp_path):
             arm=arm,
             setting=setting,
             ratio=ratio,
+            frames=frames,
             split_offset=0,
             seed=seed,
             round=round,
@@ -312,6 +316,27 @@ def test_budgets_are_sorted_and_all_labels_come_last(make_entry, run):
     _, text = run(entries)
     positions = [text.index(label) for label in ("weakly supervised, 2 %", "weakly supervised, 10 %", "| all labels")]
     assert positions == sorted(positions)
+
+
+def test_suggested_labels_are_compared_with_labels_chosen_otherwise(make_entry, ceiling, run):
+    def budget(setting, aps, **changes):
+        return [make_entry(ap, setting=setting, ratio=1.0, seed=seed, **changes) for seed, ap in enumerate(aps)]
+
+    frame, text = run(
+        [
+            *budget("random", (0.10, 0.12, 0.11), frames=26, arm="chooser"),
+            *budget("random", (0.20, 0.22, 0.21), frames=52),
+            *budget("suggested", (0.22, 0.26, 0.25), frames=52),
+            *(make_entry(ap, seed=seed) for seed, ap in enumerate((0.23, 0.24, 0.25))),
+            ceiling(0.35),
+        ]
+    )
+    assert frame["frames"].tolist() == 3 * [26] + 6 * [52] + 4 * [0]
+    assert cells(text, "chooser")[:3] == ["random, 26 frames", "chooser", "3"]
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| suggested, 52 frames | ")][-2:]
+    found = [[cell.strip() for cell in row[2:8]] for row in rows]
+    assert found[0] == ["random, 52 frames", "0", "3", "+3.3", "+0.5 to +6.2", "3 of 3"]
+    assert found[1] == ["weakly supervised, 5 %", "0", "3", "+0.3", "-3.5 to +4.1", "1 of 3"]
 
 
 def test_quality_that_could_not_be_measured_is_left_empty(make_entry, run, tmp_path):

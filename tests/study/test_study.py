@@ -197,3 +197,45 @@ def test_nulls_of_the_command_line_and_data_that_are_not_there(tmp_path):
     assert f"{tmp_path / 'none'} does not exist yet. Put its recordings into" in own.missing_data()
     assert study().missing_data() is None
     assert study(dataset={"base": "gen1", "sequences": str(tmp_path)}, references=[]).missing_data() is None
+
+
+SUGGESTED = "suggested-52-offset0-seed0"
+CHOOSER = "random-26-offset0-seed0"
+
+
+def test_suggested_labels_need_the_detector_of_their_first_share():
+    arms = {"no_tracks": {"track_filter": {"enabled": False}}}
+    found = study(labels=[{"setting": "suggested", "frames": 52}], arms=arms, references=["control"])
+    assert list(found.experiments) == [CHOOSER, SUGGESTED, f"{SUGGESTED}-control", f"{SUGGESTED}-no_tracks"]
+    assert found.experiments[CHOOSER].arm == "chooser"
+    assert found.experiments[CHOOSER].rounds == 0
+    folder = "results/quickstart"
+    assert found.first_labels(SUGGESTED) == [f"{folder}/{CHOOSER}/labels.json"]
+    assert found.choosing_detector(SUGGESTED) == [f"{folder}/{CHOOSER}/round_0/model.ckpt"]
+    for name in (SUGGESTED, f"{SUGGESTED}-control", f"{SUGGESTED}-no_tracks"):
+        assert found.labels_of(name) == f"{folder}/{SUGGESTED}/labels.json"
+    jobs = [(rule, wildcards["experiment"]) for rule, wildcards in found.jobs() if rule.endswith("labels")]
+    assert jobs[:2] == [("subsample_labels", CHOOSER), ("suggest_labels", SUGGESTED)]
+    assert found.settings("pretrain", CHOOSER) == found.settings("pretrain", SUGGESTED)
+
+
+def test_a_first_share_that_is_a_budget_of_its_own_is_trained_once():
+    labels = [{"setting": "suggested", "frames": 52}, {"setting": "random", "frames": 26}]
+    found = study(labels=labels, references=[], rounds=1)
+    assert list(found.experiments) == [CHOOSER, SUGGESTED]
+    assert found.experiments[CHOOSER].arm == "main"
+    assert found.experiments[CHOOSER].rounds == 1
+    assert found.choosing_detector(SUGGESTED) == [found.model(CHOOSER, 0)]
+
+
+def test_labels_suggested_without_a_detector_need_none():
+    found = study(labels=[{"setting": "suggested", "frames": 52, "first_share": 0}], references=[])
+    assert list(found.experiments) == ["suggested-52-first0-offset0-seed0"]
+    assert found.first_labels("suggested-52-first0-offset0-seed0") == []
+    assert found.choosing_detector("suggested-52-first0-offset0-seed0") == []
+
+
+def test_random_labels_differ_by_seed():
+    found = study(labels=[{"setting": "random", "frames": 52}], seeds=[0, 1], references=[])
+    assert [found.settings("subsample_labels", name).seed for name in found.experiments] == [0, 1]
+    assert study().settings("subsample_labels", WEAK).seed is None
