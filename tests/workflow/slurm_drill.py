@@ -29,7 +29,7 @@ from slurm_lab import LabError, SlurmLab, install, running_job, wait_until, why_
 from small_study import EXPERIMENT, TARGETS, difference, results_of, small_study
 
 STEPS = 48
-# Preempted early, the first attempt has six seconds left until it stops for its time limit: on no machine enough for these.
+# Preempted early, the first attempt stops for its time limit six seconds later: on no machine enough for these.
 LIMITED_STEPS = 240
 STUDY = small_study(
     # Without accelerator: cpu every job of the detector asks for a GPU; the fake ones are of no use to PyTorch.
