@@ -41,6 +41,8 @@ if DATASET.recordings:
             FILES.benchmark("preprocess")
         conda:
             "../envs/leod.yaml"
+        # Before all that takes hours: behind trainings that start one by one it would wait until enough cores are free at once.
+        priority: 20
         threads: STUDY.preprocess.processes
         resources:
             mem_mb=2000 * STUDY.preprocess.processes,
