@@ -80,9 +80,7 @@ def _gather(corners, scores, views, groups, least_iou, first, of_views):  # noqa
     return count
 
 
-def judge(
-    of_views: SequenceOf[FrameBoxes], shown: npt.NDArray[np.bool_], frame_size: tuple[int, int]
-) -> Uncertainty:
+def judge(of_views: SequenceOf[FrameBoxes], shown: npt.NDArray[np.bool_], frame_size: tuple[int, int]) -> Uncertainty:
     """Compare what the views of one sequence show, frame by frame.
 
     Args:
