@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from leod.labelling.activity import GRID
 
 ACTIVITY = "much moves"
 VIEWS_DISAGREE = "views disagree"
 TRACKS_BREAK = "tracks break"
-UNSURE = "confidence in the middle"
+UNSURE = "middling confidence"
 ACTIVITY_SIGNS = (ACTIVITY,)
 """What is known without a detector."""
 DETECTOR_SIGNS = (ACTIVITY, VIEWS_DISAGREE, TRACKS_BREAK, UNSURE)
@@ -151,7 +152,7 @@ def reasons(candidates: Candidates, rows: npt.NDArray[np.int64]) -> list[str]:
         if len(candidates.signs) == 1:
             named[0] += _place(candidates.descriptor[row])
         if candidates.recording[row] not in seen:
-            named.append("first of its recording")
+            named.append("new recording")
             seen.add(candidates.recording[row])
         found.append(", ".join(named))
     return found

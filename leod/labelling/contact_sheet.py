@@ -16,7 +16,7 @@ from leod.files import atomic_file
 from leod.recordings.chunk import EventChunk
 
 _TILE_WIDTH = 360
-_LEAST_WIDTH = 260
+_LEAST_WIDTH = 320
 _COLUMNS = 4
 _FONT_SIZE = 14
 _LINE = 19
