@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_sequences import CONFIG, CountingDetector, numbered_frames, random_detector, random_frames
+import torch
+from tiny_sequences import CountingDetector, numbered_frames, random_detector, random_frames
 
 from leod.boxes.operations import from_detection_rows
 from leod.config.schema import DetectionConfig, ViewsConfig
@@ -56,8 +57,6 @@ def test_read_backwards_with_memory_from_behind(short_blocks) -> None:
 def test_forward_views_do_not_depend_on_blocks(monkeypatch) -> None:
     detector, frames = random_detector(), random_frames(0, 30)
     recurrent = RecurrentDetector(detector, DETECTION)
-    import torch
-
     rows = recurrent.detect(torch.from_numpy(frames)[:, None], np.ones((30, 1), bool))
     expected = [from_detection_rows(detections) for *_, detections in rows]
     for longest in (16, 64):

@@ -100,7 +100,9 @@ def test_one_scene_gives_one_moment() -> None:
 
 def test_worth_decides_between_equals() -> None:
     looks = np.eye(CELLS, dtype=np.float32)[:20]
-    pool = candidates(np.zeros(20), np.arange(20) * 1000 * SECOND, looks, np.where(np.arange(20) % 2, 10.0, 0.1)[:, None])
+    pool = candidates(
+        np.zeros(20), np.arange(20) * 1000 * SECOND, looks, np.where(np.arange(20) % 2, 10.0, 0.1)[:, None]
+    )
     assert (chosen(pool, 10).rows % 2 == 1).all()
 
 
