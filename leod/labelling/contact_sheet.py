@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from leod.drawing.pictures import LIGHT, Theme, paint_counts
+from leod.drawing.pictures import LIGHT, BoxKind, Theme, compose, paint_counts
 from leod.files import atomic_file
 from leod.recordings.chunk import EventChunk
 
@@ -22,6 +22,7 @@ _FONT_SIZE = 14
 _LINE = 19
 _MARGIN = 5
 _GAP = 8
+_WEAKEST_SHOWN = 0.1
 _FRAME_COLOUR = (150, 150, 150)
 
 
@@ -62,6 +63,29 @@ def paint_events(events: EventChunk, height: int, width: int, theme: Theme = LIG
         np.bincount(place[events.p == polarity], minlength=rows * columns).reshape(rows, columns) for polarity in (1, 0)
     )
     return paint_counts(up, down, theme, max(1, _TILE_WIDTH // width))
+
+
+def paint_objects(
+    picture: npt.NDArray[np.uint8], objects: np.ndarray, classes: SequenceOf[str], width: int, theme: Theme = LIGHT
+) -> npt.NDArray[np.uint8]:
+    """Draw what a detector sees onto a picture of `paint_events`.
+
+    Args:
+        picture: uint8 [h, w, 3], RGB.
+        objects: `LABEL_DTYPE` [n] in pixels of the sensor; weak ones are left out.
+        classes: Class names in label-id order.
+        width: Of the sensor, in pixels.
+        theme: Colours.
+
+    Returns:
+        uint8 [h, w, 3], RGB.
+    """
+    boxes = objects[objects["objectness"] * objects["class_confidence"] >= _WEAKEST_SHOWN]
+    shrink = -(-width // _TILE_WIDTH)
+    factor = max(1, _TILE_WIDTH // width) / shrink
+    for name in ("x", "y", "w", "h"):
+        boxes[name] *= np.float32(factor)
+    return compose(picture, [(boxes, BoxKind.DETECTION)], classes, 1, "", (), theme)[: len(picture)]
 
 
 def _shortened(text: str, width: int) -> str:

@@ -13,7 +13,7 @@ from leod.inference.recording_views import RecordingViews
 from leod.labelling.activity import GRID, ActivityMeter
 from leod.labelling.choosing import ACTIVITY_SIGNS, DETECTOR_SIGNS, Candidates, best_of_each_stretch
 from leod.labelling.settling import settled
-from leod.labelling.uncertainty import WEAKEST_SCORE, judge
+from leod.labelling.uncertainty import WEAKEST_SCORE, Uncertainty, judge
 from leod.models.detector import Detector
 from leod.progress import progress
 from leod.recordings.chunk import EventChunk, Recording
@@ -37,11 +37,14 @@ class RecordingCandidates:
         candidates: Those that may be chosen, and the windows of existing labels, which are not eligible.
         windows: Windows that were looked at.
         duration_s: Time from the first window to the end of the last one, in seconds.
+        objects: What the detector's views see together at the candidates, with objectness = mean score, in pixels of
+            the full sensor; frames are windows. None without a detector.
     """
 
     candidates: Candidates
     windows: int
     duration_s: float
+    objects: FrameBoxes | None
 
 
 def candidates_of_recording(
@@ -86,11 +89,12 @@ def candidates_of_recording(
         if detector is None:
             for _ in watched():
                 pass
-            amounts = None
+            unsure = None
         else:
-            amounts = _doubts(detector, recording, halve, watched())
+            unsure = _doubts(detector, recording, halve, watched())
     ends_us, shares, wheres, moves = look.arrays()
-    signs = ACTIVITY_SIGNS if amounts is None else DETECTOR_SIGNS
+    signs = ACTIVITY_SIGNS if unsure is None else DETECTOR_SIGNS
+    amounts = None if unsure is None else unsure.amounts(np.arange(len(ends_us)))
     memory, late_enough = settled(ends_us - (int(ends_us[0]) - window_us))
     found = Candidates(
         recording=np.full(len(ends_us), number, np.int64),
@@ -104,10 +108,17 @@ def candidates_of_recording(
     )
     labelled = found.select(_windows_of_labels(ends_us, labelled_us))
     labelled.eligible[:] = False
+    kept = best_of_each_stretch(found, _STRETCH_US)
+    objects = None
+    if unsure is not None:
+        objects = unsure.objects.in_frames(kept.index)
+        for name in ("x", "y", "w", "h"):
+            objects.boxes[name] *= 2 if halve else 1
     return RecordingCandidates(
-        candidates=Candidates.joined([best_of_each_stretch(found, _STRETCH_US), labelled]),
+        candidates=Candidates.joined([kept, labelled]),
         windows=len(ends_us),
         duration_s=len(ends_us) * window_us / 1e6,
+        objects=objects,
     )
 
 
@@ -150,10 +161,8 @@ class _Look:
         return ends, shares, wheres.astype(np.float32), moves
 
 
-def _doubts(
-    detector: Detector, recording: Recording, halve: bool, windows: Iterable[EventChunk]
-) -> npt.NDArray[np.float32]:
-    """How unsure the detector is in each window, float32 [n, 3]."""
+def _doubts(detector: Detector, recording: Recording, halve: bool, windows: Iterable[EventChunk]) -> Uncertainty:
+    """How unsure the detector is in each window."""
     config = detector.sequence
     builder = FrameBuilder(config.representation, recording.height, recording.width, halve)
     views = RecordingViews(
@@ -172,8 +181,7 @@ def _doubts(
                 # They come strongest first.
                 part.append(FrameBoxes(boxes[:_MOST_BOXES], np.full(min(len(boxes), _MOST_BOXES), found.number)))
     of_views = [FrameBoxes.joined(part) for part in parts]
-    unsure = judge(of_views, np.array(shown, bool).T, builder.shape[1:])
-    return unsure.amounts(np.arange(len(shown)))
+    return judge(of_views, np.array(shown, bool).T, builder.shape[1:])
 
 
 def _distance(times_us: npt.NDArray[np.int64], labelled_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

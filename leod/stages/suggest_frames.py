@@ -20,7 +20,7 @@ from leod.files import check_writable
 from leod.inference.devices import memory_errors, prepare_for_inference
 from leod.inference.on_recordings import adapt, open_for
 from leod.labelling.choosing import Candidates, choose, reasons, worth
-from leod.labelling.contact_sheet import Tile, paint_events, write_contact_sheet
+from leod.labelling.contact_sheet import Tile, paint_events, paint_objects, write_contact_sheet
 from leod.labelling.from_recordings import candidates_of_recording
 from leod.labelling.moments import Moment, write_moments
 from leod.models.checkpoint import load_detector
@@ -30,6 +30,7 @@ from leod.progress import progress
 from leod.recordings.chunk import EventChunk, Recording
 from leod.recordings.discovery import RecordingFiles, find_recordings, folder_or_file, is_recording, recording_files
 from leod.recordings.recording import open_recording
+from leod.sequences.frame_boxes import FrameBoxes
 from leod.sequences.writing import read_adjoining_windows
 from leod.stages.recording_options import recording_times, sensor_size
 
@@ -116,7 +117,7 @@ def suggest_frames(
         return open_for(file.events, sensor, times, detector.sequence)
 
     with memory_errors("looking for moments", _MEMORY_ADVICE):
-        candidates, seconds = _look_through(files, open_one, window_us, apart_us, detector)
+        candidates, seconds, objects = _look_through(files, open_one, window_us, apart_us, detector)
     value = worth(candidates)
     if not value.any():
         raise DataError(
@@ -138,7 +139,17 @@ def suggest_frames(
         Moment(folder_or_file(files[candidates.recording[row]]), int(candidates.t_us[row]), reason, float(score))
         for row, reason, score in zip(choice.rows, reasons(candidates, choice.rows), choice.scores, strict=True)
     ]
-    tiles = _tiles(files, open_one, candidates, choice.rows[:_MOST_TILES], moments, window_us)
+    classes = () if detector is None else detector.sequence.classes
+
+    def paint(row: int, events: EventChunk, recording: Recording) -> np.ndarray:
+        picture = paint_events(events, recording.height, recording.width)
+        seen = objects[candidates.recording[row]]
+        if seen is None:
+            return picture
+        boxes = seen.boxes[seen.frame_indices == candidates.index[row]]
+        return paint_objects(picture, boxes, classes, recording.width)
+
+    tiles = _tiles(files, open_one, candidates, choice.rows[:_MOST_TILES], moments, window_us, paint)
     write_contact_sheet(sheet, tiles)
     write_moments(output, moments)
     eligible = int(candidates.eligible.sum())
@@ -178,9 +189,9 @@ def _look_through(
     window_us: int,
     apart_us: int,
     detector: Detector | None,
-) -> tuple[Candidates, float]:
-    """The candidates of all recordings, and their length in seconds."""
-    parts, seconds = [], 0.0
+) -> tuple[Candidates, float, list[FrameBoxes | None]]:
+    """The candidates of all recordings, their length in seconds, and what the detector sees in each."""
+    parts, seconds, objects = [], 0.0, []
     for number, file in enumerate(files):
         labelled_us = np.zeros(0, np.int64) if file.boxes is None else read_label_moments(file.boxes)
         with open_one(file) as recording:
@@ -190,12 +201,13 @@ def _look_through(
                 adapt(detector, recording, halve)
             found = candidates_of_recording(recording, number, window_us, labelled_us, apart_us, detector, halve)
         parts.append(found.candidates)
+        objects.append(found.objects)
         seconds += found.duration_s
         eligible = int(found.candidates.eligible.sum())
         if not eligible:
             logger.warning("%s: nothing to suggest; too short, nothing moves, or all of it is labelled", file.events)
         logger.debug("%s: %d candidates of %d windows", file.events, eligible, found.windows)
-    return Candidates.joined(parts), seconds
+    return Candidates.joined(parts), seconds, objects
 
 
 def _tiles(
@@ -205,6 +217,7 @@ def _tiles(
     rows: np.ndarray,
     moments: SequenceOf[Moment],
     window_us: int,
+    paint: Callable[[int, EventChunk, Recording], np.ndarray],
 ) -> list[Tile]:
     """A tile for each of the first moments, in their order."""
     names = _distinct_names(files)
@@ -223,7 +236,7 @@ def _tiles(
                         f"{end_us / 1e6:.2f} s   (score {moment.score:.2f})",
                         moment.reason,
                     )
-                    tiles[rank] = Tile(paint_events(events, recording.height, recording.width), lines)
+                    tiles[rank] = Tile(paint(int(rows[rank]), events, recording), lines)
     return [tile for tile in tiles if tile is not None]
 
 

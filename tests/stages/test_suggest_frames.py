@@ -163,17 +163,18 @@ def test_recordings_in_dsec_layout_are_named_by_their_folder(tmp_path) -> None:
         assert {moment.recording for moment in moments} == {tmp_path / "split" / "drive"}
 
 
-def test_a_detector_chooses_where_it_is_unsure(folder, tmp_path, checkpoint, caplog) -> None:
-    options = {"checkpoint": checkpoint, "count": 6, "apart_s": 0.5}
-    _, moments = suggest(folder, tmp_path / "moments.csv", **options)
+def test_a_detector_chooses_where_it_is_unsure(tmp_path, checkpoint, caplog) -> None:
+    path = write_recording(tmp_path / "in" / "a_td.dat", 2.5, moving=((1.0, 2.0),))
+    options = {"checkpoint": checkpoint, "count": 3, "apart_s": 0.2}
+    _, moments = suggest(path, tmp_path / "moments.csv", **options)
     assert "trained on frames of 24 x 48" in caplog.text
     told = " ".join(moment.reason for moment in moments)
     assert any(reason in told for reason in ("views disagree", "tracks break", "middling confidence"))
-    suggest(folder, tmp_path / "again.csv", **options)
+    suggest(path, tmp_path / "again.csv", **options)
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "moments.csv").read_bytes()
-    first = times_of(moments, "a_td.dat")
-    assert ((first > 4_020_000) & (first <= 7_070_000)).all()
-    assert ((first - 20_000) % CONFIG.window_us < 1_000).all()
+    times = times_of(moments, "a_td.dat")
+    assert ((times > 1_020_000) & (times <= 2_070_000)).all()
+    assert ((times - bar_events(2.5, moving=((1.0, 2.0),)).t[0]) % CONFIG.window_us == 0).all()
 
 
 def test_times_are_on_the_shifted_clock(folder, tmp_path) -> None:
