@@ -137,6 +137,17 @@ def read_boxes(
         DataError: The file is missing, damaged, or a row is impossible; the message names the row.
     """
     path = Path(path)
+    boxes = _read(path, _Classes(path, classes, class_map or {}), times.unit)
+    boxes["t"] += times.offset_us
+    if len(boxes) and boxes["t"].min() < 0:
+        raise DataError(
+            path, f"box_times.offset_us = {times.offset_us} moves a box to {boxes['t'].min()} us; times are at least 0."
+        )
+    return boxes[np.argsort(boxes["t"], kind="stable")]
+
+
+def _read(path: Path, classes: _Classes, unit: TimeUnit) -> np.ndarray:
+    """Rows in the order of the file, with times in microseconds."""
     readers: dict[str, Callable[[Path, _Classes, TimeUnit], np.ndarray]] = {
         ".npy": _read_npy,
         ".csv": _read_csv,
@@ -145,13 +156,33 @@ def read_boxes(
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(path, f"is not a known kind of box file; expected one of {', '.join(BOX_FILE_SUFFIXES)}.")
-    boxes = reader(path, _Classes(path, classes, class_map or {}), times.unit)
-    boxes["t"] += times.offset_us
-    if len(boxes) and boxes["t"].min() < 0:
-        raise DataError(
-            path, f"box_times.offset_us = {times.offset_us} moves a box to {boxes['t'].min()} us; times are at least 0."
-        )
-    return boxes[np.argsort(boxes["t"], kind="stable")]
+    return reader(path, classes, unit)
+
+
+class _AnyClasses(_Classes):
+    """Takes every name."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, (), {})
+
+    def of_name(self, where: str, name: str) -> int:
+        """Names are of no interest."""
+        return 0
+
+
+def read_label_moments(path: Path) -> np.ndarray:
+    """Read the times at which a recording is labelled, boxes or not, whatever its classes are called.
+
+    Args:
+        path: See `read_boxes`.
+
+    Returns:
+        int64 [K], microseconds, strictly increasing.
+
+    Raises:
+        DataError: The file is missing, damaged, or a row is impossible.
+    """
+    return np.unique(_read(Path(path), _AnyClasses(Path(path)), "us")["t"])
 
 
 def _to_microseconds(path: Path, where: str, time: float | int, unit: TimeUnit) -> int:

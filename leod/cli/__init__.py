@@ -29,6 +29,7 @@ COMMANDS = {
         "refilter": "leod.stages.track_filter:refilter_dataset",
         "visualize": "leod.stages.visualize:visualize",
         "detect": "leod.stages.detect:detect",
+        "suggest-frames": "leod.stages.suggest_frames:suggest_frames",
         "export-onnx": "leod.stages.export_onnx:export_onnx",
         "export-labels": "leod.stages.export_labels:export_labels",
         "convert-boxes": "leod.stages.convert_boxes:convert_boxes",

@@ -20,7 +20,7 @@ from leod.recordings.chunk import EventChunk
 GRID = (6, 8)
 """Rows and columns of the cells in which it is told where something moves."""
 _BLOCK = 4
-_LEAST_PIXELS, _MOST_PIXELS = 3, 8
+_LEAST_PIXELS, _MOST_PIXELS = 3, 12
 """A moving block has at least so many active pixels; however dense the window, so many are enough."""
 _NOISE_SHARE = 1e-4
 _LEAST_BLOCKS = 4

@@ -15,17 +15,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from leod.labelling.activity import GRID
+
 ACTIVITY = "much moves"
 VIEWS_DISAGREE = "views disagree"
 TRACKS_BREAK = "tracks break"
-UNSURE = "confidence in the middle"
+UNSURE = "middling confidence"
 ACTIVITY_SIGNS = (ACTIVITY,)
 """What is known without a detector."""
 DETECTOR_SIGNS = (ACTIVITY, VIEWS_DISAGREE, TRACKS_BREAK, UNSURE)
 """What is known with one."""
 _LITTLE = "something moves"
+_ONE_SIDE = 0.6
 _CLEAR = 0.5
 """A sign is named as the reason from here on: more than in the middle candidate that shows it at all."""
+_NAMED = 2
+"""Signs that are named at most."""
 _ACTIVITY_WEIGHT = 0.25
 """Beside a detector; it alone would never choose what it has not learnt to see."""
 
@@ -134,13 +139,35 @@ def worth(candidates: Candidates) -> npt.NDArray[np.float64]:
 
 
 def reasons(candidates: Candidates, rows: npt.NDArray[np.int64]) -> list[str]:
-    """Why each of ``rows`` may be worth labelling, in few words, the strongest sign first."""
-    found = []
-    for strong in strengths(candidates)[rows]:
+    """Why each of ``rows`` may be worth labelling, in few words.
+
+    Args:
+        candidates: All of them.
+        rows: int64 [n], those that were chosen, in their order.
+    """
+    found, seen = [], set()
+    for row, strong in zip(rows.tolist(), strengths(candidates)[rows], strict=True):
         order = np.argsort(-strong, kind="stable")
-        named = [candidates.signs[sign] for sign in order if strong[sign] >= _CLEAR]
-        found.append(", ".join(named) or _LITTLE)
+        named = [candidates.signs[sign] for sign in order[:_NAMED] if strong[sign] >= _CLEAR] or [_LITTLE]
+        if len(candidates.signs) == 1:
+            named[0] += _place(candidates.descriptor[row])
+        if candidates.recording[row] not in seen:
+            named.append("new recording")
+            seen.add(candidates.recording[row])
+        found.append(", ".join(named))
     return found
+
+
+def _place(where: npt.NDArray[np.float32]) -> str:
+    """Where most of the motion is, if it is on one side; ``where`` as in `leod.labelling.activity.Activity`."""
+    of_columns = (where.astype(np.float64).reshape(GRID) ** 2).sum(axis=0)
+    third = GRID[1] / 3
+    shares = {
+        name: of_columns[round(start * third) : round((start + 1) * third)].sum()
+        for start, name in enumerate((" on the left", " in the middle", " on the right"))
+    }
+    name = max(shares, key=lambda side: shares[side])
+    return name if shares[name] > _ONE_SIDE * of_columns.sum() else ""
 
 
 def best_of_each_stretch(candidates: Candidates, stretch_us: int) -> Candidates:

@@ -139,6 +139,50 @@ def find_recordings(
     return [RecordingFiles(name, path, found.boxes.get(name)) for name, path in sorted(wanted.items())]
 
 
+def is_recording(path: Path) -> bool:
+    """Whether `recording_files` is to be asked about a path: a file, or a recording's folder in DSEC's layout."""
+    path = Path(path)
+    return not path.is_dir() or (path / _DSEC_EVENTS).is_file()
+
+
+def folder_or_file(files: RecordingFiles) -> Path:
+    """The path that names a recording: its file, or its folder in DSEC's layout."""
+    if files.events.parts[-len(_DSEC_EVENTS.parts) :] == _DSEC_EVENTS.parts:
+        return files.events.parents[len(_DSEC_EVENTS.parts) - 1]
+    return files.events
+
+
+def recording_files(path: Path) -> RecordingFiles:
+    """The files of one recording: its events and, if there are any, the boxes beside it.
+
+    Args:
+        path: File of the events, or a recording's folder in DSEC's layout.
+
+    Raises:
+        DataError: The recording does not exist or is of an unknown format, there are two box files, or none but a file
+            that looks like one.
+    """
+    path = Path(path)
+    if path.is_dir() and (path / _DSEC_EVENTS).is_file():
+        boxes = path / _DSEC_BOXES
+        return RecordingFiles(path.resolve().name, path / _DSEC_EVENTS, boxes if boxes.is_file() else None)
+    if not path.exists():
+        raise DataError(path, "the recording does not exist.")
+    match = None if path.is_dir() else _RECORDING.fullmatch(path.name)
+    if match is None:
+        raise DataError(path, f"is no recording; expected a file that ends in {', '.join(RECORDING_SUFFIXES)}.")
+    if path.resolve().parts[-3:] == _DSEC_EVENTS.parts:
+        return recording_files(path.resolve().parents[2])
+    beside = [entry for entry in sorted(path.parent.iterdir()) if not entry.name.startswith(".") and entry.is_file()]
+    boxes = [entry for entry in beside if (found := _BOXES.fullmatch(entry.name)) and found["name"] == match["name"]]
+    if len(boxes) > 1:
+        raise DataError(boxes[1], f"there is also {boxes[0].name} for {match['name']!r}. Keep one of the two.")
+    if not boxes:
+        others = [entry for entry in beside if not list(_classify(entry))]
+        _refuse_overlooked_boxes(match["name"], path, others)
+    return RecordingFiles(match["name"], path, boxes[0] if boxes else None)
+
+
 def _refuse_overlooked_boxes(name: str, recording: Path, others: Iterable[Path]) -> None:
     """A recording may be without boxes, but not because its box file has another name."""
     for path in others:

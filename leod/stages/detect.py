@@ -18,7 +18,6 @@ import torch
 from leod.boxes.box_files import BOX_FILE_SUFFIXES, write_boxes
 from leod.boxes.dtypes import LABEL_DTYPE
 from leod.boxes.operations import clamp, from_detection_rows, remove_flat
-from leod.config.load import validate
 from leod.config.schema import (
     SHOWN_CONFIDENCE,
     DetectionConfig,
@@ -29,18 +28,19 @@ from leod.config.schema import (
 )
 from leod.drawing.pictures import THEMES, BoxKind, comfortable_scale, compose, paint_frame
 from leod.drawing.video import write_video
-from leod.errors import ConfigError, SensorSizeUnknownError
+from leod.errors import ConfigError
 from leod.files import check_writable
 from leod.inference.devices import memory_errors, prepare_for_inference
+from leod.inference.on_recordings import adapt, open_for
 from leod.inference.recurrent import RecurrentDetector
 from leod.models.checkpoint import load_detector
 from leod.models.detector import Detector
 from leod.options import Argument, FromOptions, Names
 from leod.progress import progress
 from leod.recordings.chunk import Recording
-from leod.recordings.recording import open_recording
 from leod.sequences.representations import FrameBuilder
 from leod.sequences.writing import read_adjoining_windows
+from leod.stages.recording_options import recording_times, sensor_size
 
 logger = logging.getLogger(__name__)
 
@@ -86,39 +86,6 @@ class _DetectedWindow:
     boxes: np.ndarray
 
 
-def _sensor_size(sensor: str | None = None) -> SensorSize | None:
-    """The size of a sensor.
-
-    Args:
-        sensor: Size of the sensor, HEIGHTxWIDTH, if the recording does not tell it; without it the detector's is
-            assumed.
-    """
-    if sensor is None:
-        return None
-    height, _, width = sensor.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise ConfigError(f"--sensor {sensor!r}: expected HEIGHTxWIDTH in pixels, for example 720x1280")
-    return SensorSize(height=int(height), width=int(width))
-
-
-def _recording_times(
-    time_unit: str | None = None, time_offset_us: int = 0, start_us: int | None = None, end_us: int | None = None
-) -> RecordingTimesConfig:
-    """The clock of a recording and the part that is read.
-
-    Args:
-        time_unit: What the file's times count: s, ms, us or ns; default: as the format says, us.
-        time_offset_us: Added to every time, microseconds. Boxes are on the clock after it.
-        start_us: Events before this time (after the offset) are left out.
-        end_us: Events after this time are left out.
-    """
-    return validate(
-        RecordingTimesConfig,
-        {"unit": time_unit, "offset_us": time_offset_us, "start_us": start_us, "end_us": end_us},
-        "--time-unit, --time-offset-us, --start-us, --end-us",
-    )
-
-
 def detect(
     recording: Annotated[Path, Argument()],
     checkpoint: Annotated[Path, Names("--checkpoint", "--weights")],
@@ -127,12 +94,12 @@ def detect(
     boxes: Path | None = None,
     confidence_threshold: Annotated[float, Names("--confidence")] = SHOWN_CONFIDENCE,
     nms_threshold: Annotated[float, Names("--nms")] = 0.45,
-    sensor: Annotated[SensorSize | None, FromOptions(_sensor_size)] = None,
+    sensor: Annotated[SensorSize | None, FromOptions(sensor_size)] = None,
     downsample_by_2: Annotated[bool | None, Names("--downsample/--full-resolution")] = None,
     speed: float = 1.0,
     theme: str = "light",
     scale: int = 0,
-    times: Annotated[RecordingTimesConfig, FromOptions(_recording_times)] = RecordingTimesConfig(),  # noqa: B008
+    times: Annotated[RecordingTimesConfig, FromOptions(recording_times)] = RecordingTimesConfig(),  # noqa: B008
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> DetectionSummary:
     """Run a detector over a recording, of any supported format, and write boxes or a video.
@@ -176,10 +143,10 @@ def detect(
     counts: Counter[int] = Counter()
     collected: list[np.ndarray] = []
     first_us = last_us = windows = 0
-    with _open(recording, sensor, times, config) as opened:
+    with open_for(recording, sensor, times, config) as opened:
         factor = 2 if halve else 1
         size = opened.height, opened.width
-        _adapt(detector, opened, halve)
+        adapt(detector, opened, halve)
 
         def watch(found: Iterator[_DetectedWindow]) -> Iterator[_DetectedWindow]:
             nonlocal first_us, last_us, windows
@@ -250,36 +217,6 @@ def _check_options(
         raise ConfigError(f"theme {theme!r} does not exist; possible are {', '.join(THEMES)}")
     if not 0 < speed <= 1000 or scale < 0:
         raise ConfigError(f"speed must lie in 0..1000 and scale be at least 0; got {speed:g} and {scale}")
-
-
-def _open(path: Path, sensor: SensorSize | None, times: RecordingTimesConfig, config: SequenceConfig) -> Recording:
-    try:
-        return open_recording(path, sensor, times)
-    except SensorSizeUnknownError:
-        logger.warning(
-            "%s does not tell the size of its sensor; taking %d x %d (height x width) of the detector's data set. Give "
-            "the size (--sensor) if it is another.",
-            *(path, config.sensor.height, config.sensor.width),
-        )
-        return open_recording(path, config.sensor, times)
-
-
-def _adapt(detector: Detector, recording: Recording, halve: bool) -> None:
-    """Let the detector take the recording's frames."""
-    config = detector.sequence
-    size = (recording.height, recording.width)
-    if size == (config.sensor.height, config.sensor.width) and halve == config.downsample_by_2:
-        return
-    divisor = 2 if halve else 1
-    detector.accept_frame_size(size[0] // divisor, size[1] // divisor)
-    logger.warning(
-        "the detector was trained on frames of %d x %d pixels (height x width), this recording's are %d x %d%s. It "
-        "runs with its attention windows as trained, but objects may differ in size from those it knows; a detector "
-        "trained on this camera will do better.",
-        *config.frame_size,
-        *(side // divisor for side in size),
-        " after halving" if halve else "",
-    )
 
 
 def _detect_windows(

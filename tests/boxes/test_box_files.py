@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leod.boxes.box_files import BOX_FILE_SUFFIXES, read_boxes, write_boxes
+from leod.boxes.box_files import BOX_FILE_SUFFIXES, read_boxes, read_label_moments, write_boxes
 from leod.boxes.dtypes import IGNORED_CLASS_ID, LABEL_DTYPE, RECORDING_BOX_DTYPE
 from leod.config.schema import SensorSize
 from leod.errors import DataError
@@ -200,3 +200,14 @@ def test_unknown_kinds_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="does not exist"):
         read_boxes(tmp_path / "absent.csv", CLASSES)
+
+
+@pytest.mark.parametrize("suffix", BOX_FILE_SUFFIXES)
+def test_label_moments_are_read_whatever_the_classes_are_called(suffix, tmp_path):
+    boxes = np.zeros(4, RECORDING_BOX_DTYPE)
+    boxes["t"] = [5_000, 3_000, 5_000, 9_000]
+    boxes["w"] = boxes["h"] = [4, 4, 4, 0]
+    boxes["class_id"] = [0, 1, 1, IGNORED_CLASS_ID]
+    boxes["class_confidence"] = 1
+    write_boxes(tmp_path / f"a{suffix}", boxes, ("truck", "rider"))
+    assert read_label_moments(tmp_path / f"a{suffix}").tolist() == [3_000, 5_000, 9_000]
