@@ -85,14 +85,14 @@ def origin_of(sequence: Path, folder: Path, recordings: Mapping[str, RecordingFi
         raise DataError(
             stamp,
             f"label_times.mode is {label_times.mode!r}: preprocessing takes labels at regular steps only and would "
-            "drop most of what a person adds between them. Set label_times: {mode: any} in the data set file and run the "
-            "study again.",
+            "drop most of what a person adds between them. Set label_times: {mode: any} in the data set file and run "
+            "the study again.",
         )
     if box_times != BoxTimesConfig():
         raise DataError(
             stamp,
             f"box_times says that the box file of this recording is not on its clock ({box_times!r}), but what a "
-            "person adds to it will be. Write the existing boxes on the recording's clock and remove this from box_times.",
+            "person adds to it will be. Write the existing boxes on the recording's clock and remove this.",
         )
     origin_us = first_event_us if windows.origin == "first_event" else 0
     is_folder = files.events.parent != folder

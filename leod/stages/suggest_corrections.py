@@ -124,7 +124,8 @@ class _Round:
     def __init__(self, folder: Path, sequences: Path, recordings: Path, predictions: SequenceOf[Path] | None) -> None:
         self.dataset = folder / "dataset"
         self.settings = _settings_of(folder)
-        self._shards = list(predictions or sorted((folder / "predictions").glob("*.h5")))
+        # The second names of finished shards are hidden.
+        self._shards = list(predictions or sorted((folder / "predictions").glob("[!.]*.h5")))
         if not self._shards:
             raise DataError(
                 folder / "predictions",

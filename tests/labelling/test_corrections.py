@@ -1,0 +1,236 @@
+"""From a round's doubtful pseudo-labels to a person's boxes and back, which are ground truth from then on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from correction_lab import CLASSES, LABELLED_US, Lab, box, empty_moment
+
+from leod.boxes.box_files import read_boxes
+from leod.boxes.kept_labels import KeptLabels
+from leod.errors import ConfigError, DataError
+from leod.labelling.moments import read_moments
+from leod.sequences.frame_boxes import read_frame_boxes
+from leod.sequences.layout import STAMP_NAME, read_labelled_frames, read_timestamps
+from leod.stages.suggest_corrections import suggest_corrections
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """The study after its first run."""
+    lab = Lab(tmp_path_factory.mktemp("corrections"))
+    lab.simulate()
+    lab.run()
+    return lab
+
+
+@pytest.fixture
+def lab(finished: Lab, tmp_path: Path) -> Lab:
+    """A copy of it that may be changed; `copytree` keeps the times of the box files."""
+    shutil.copytree(finished.root, tmp_path / "lab", symlinks=True)
+    return Lab(tmp_path / "lab")
+
+
+def suggest(lab: Lab, folder: Path, count: int = 6, **options: object) -> list:
+    suggest_corrections(
+        lab.round(1),
+        output=folder / "moments.csv",
+        boxes=folder / "boxes",
+        count=count,
+        recordings=lab.recordings,
+        sequences=lab.sequences,
+        **options,
+    )
+    return read_moments(folder / "moments.csv")
+
+
+def name_of(moment) -> str:
+    return moment.recording.name.removesuffix("_td.dat")
+
+
+def frame_at(lab: Lab, name: str, t_us: int) -> int:
+    times_us = read_timestamps(lab.sequences / "train" / name, lab.representation)
+    return int(np.searchsorted(times_us, t_us))
+
+
+def test_moments_name_recordings_and_ends_of_windows(finished: Lab, tmp_path: Path) -> None:
+    moments = suggest(finished, tmp_path)
+    assert len(moments) >= 3
+    assert [moment.score for moment in moments] == sorted((moment.score for moment in moments), reverse=True)
+    for moment in moments:
+        name = name_of(moment)
+        assert moment.recording == (finished.recordings / "train" / f"{name}_td.dat").resolve()
+        assert moment.reason
+        source = finished.sequences / "train" / name
+        times_us = read_timestamps(source, finished.representation)
+        assert moment.t_us in times_us
+        others = [other.t_us for other in moments if name_of(other) == name and other is not moment]
+        seen = times_us[read_labelled_frames(source, finished.representation)].tolist()
+        assert all(abs(moment.t_us - t_us) >= 900_000 for t_us in others + seen), "a near-duplicate"
+
+
+def test_the_same_round_gives_the_same_moments(finished: Lab, tmp_path: Path) -> None:
+    suggest(finished, tmp_path / "one")
+    suggest(finished, tmp_path / "two")
+    for file in ("moments.csv", *(f"boxes/{path.name}" for path in (tmp_path / "one" / "boxes").iterdir())):
+        one, two = ((tmp_path / folder / file).read_text() for folder in ("one", "two"))
+        assert one == two
+
+
+def test_pre_annotations_are_the_pseudo_labels_at_the_moments(finished: Lab, tmp_path: Path) -> None:
+    moments = suggest(finished, tmp_path)
+    for name in {name_of(moment) for moment in moments}:
+        rows = read_boxes(tmp_path / "boxes" / f"{name}_bbox.csv", CLASSES)
+        assert set(rows["t"]) <= {moment.t_us for moment in moments if name_of(moment) == name}
+        assert len(rows), "every chosen frame has a doubtful box here"
+        stored = read_frame_boxes(finished.round(1) / "dataset" / "train" / name, finished.representation)
+        for t_us in np.unique(rows["t"]):
+            pseudo = stored.boxes[stored.frame_indices == frame_at(finished, name, t_us)]
+            proposed = rows[rows["t"] == t_us]
+            assert len(proposed) == len(pseudo)
+            for field in ("x", "y", "w", "h"):
+                assert sorted(proposed[field]) == sorted(pseudo[field])
+            # The labels have lost the class of what is ignored; a person gets it.
+            assert (proposed["class_id"] < len(CLASSES)).all()
+
+
+def test_what_a_person_draws_is_ground_truth_from_then_on(lab: Lab, tmp_path: Path) -> None:
+    moments = suggest(lab, tmp_path)
+    drawn = next(moment for moment in moments if name_of(moment) == "c")
+    empty = next(moment for moment in moments if name_of(moment) != "c")
+    frames = {moment: frame_at(lab, name_of(moment), moment.t_us) for moment in (drawn, empty)}
+    lengths = {name: len(read_timestamps(lab.sequences / "train" / name, lab.representation)) for name in LABELLED_US}
+    truth = read_frame_boxes(lab.sequences / "train" / "a", lab.representation)
+    untouched = ({"a", "b"} - {name_of(empty)}).pop()
+    stamps = {name: (lab.sequences / "train" / name / STAMP_NAME).stat().st_mtime_ns for name in LABELLED_US}
+
+    drawn_rows = np.concatenate([box(drawn.t_us, class_id=1), box(drawn.t_us)])
+    drawn_rows["x"][1] = 50.25
+    lab.add("c", drawn_rows)
+    lab.add(name_of(empty), empty_moment(empty.t_us))
+    lab.run()
+
+    # Only what changed was made again, and its frames are where they were.
+    times = {name: (lab.sequences / "train" / name / STAMP_NAME).stat().st_mtime_ns for name in LABELLED_US}
+    assert {name for name in times if times[name] != stamps[name]} == {"c", name_of(empty)}
+    assert truth.boxes["t"].min() > 0
+    kept = KeptLabels.read(lab.labels)
+    for name in LABELLED_US:
+        source = lab.sequences / "train" / name
+        assert len(read_timestamps(source, lab.representation)) == lengths[name]
+        assert len(kept.indices(name)) == len(read_labelled_frames(source, lab.representation)), "a label is not used"
+    assert untouched in times
+
+    for moment in (drawn, empty):
+        source = lab.sequences / "train" / name_of(moment)
+        assert frames[moment] in read_labelled_frames(source, lab.representation)
+        assert read_timestamps(source, lab.representation)[frames[moment]] == moment.t_us
+    stored = read_frame_boxes(lab.sequences / "train" / "c", lab.representation)
+    assert stored.labelled_frames.tolist() == [frames[drawn]]
+    for field in ("t", "x", "y", "w", "h", "class_id"):
+        assert stored.boxes[field].tolist() == drawn_rows[field].tolist()
+
+    for number in (1, 2):
+        folder = lab.round(number) / "dataset" / "train"
+        labels = read_frame_boxes(folder / "c", lab.representation)
+        there = labels.boxes[labels.frame_indices == frames[drawn]]
+        assert (there["t"] == drawn.t_us).all(), "pseudo-labels beside a person's boxes"
+        for field in stored.boxes.dtype.names:
+            assert there[field].tobytes() == stored.boxes[field].tobytes()
+        assert (labels.boxes["t"] == 0).any(), "the rest of the recording lost its pseudo-labels"
+        labels = read_frame_boxes(folder / name_of(empty), lab.representation)
+        assert frames[empty] in labels.empty_frames
+        assert frames[empty] not in labels.frame_indices
+
+
+def test_a_corrected_moment_is_not_suggested_again(lab: Lab, tmp_path: Path) -> None:
+    first = suggest(lab, tmp_path / "one", count=1)
+    name = name_of(first[0])
+    lab.add(name, empty_moment(first[0].t_us))
+    with pytest.raises(DataError, match=rf"{name}_bbox.csv: the boxes of this recording have changed"):
+        suggest(lab, tmp_path / "two")
+    lab.run()
+    second = suggest(lab, tmp_path / "two", count=20)
+    assert not [m for m in second if name_of(m) == name and abs(m.t_us - first[0].t_us) < 900_000]
+
+
+def test_corrections_that_subsampling_would_drop_are_refused(lab: Lab, tmp_path: Path) -> None:
+    kept = KeptLabels.read(lab.labels)
+    KeptLabels(sequences=kept.sequences | {"a": (1,)}, setting="weakly_supervised", ratio=0.5).write(lab.labels)
+    shutil.rmtree(lab.round(1))
+    rerun_first_round(lab)
+    with pytest.raises(DataError, match=r"keeps 1 of the sequence's 3 labelled frames: .* ratio: 1.0"):
+        suggest(lab, tmp_path)
+
+
+def rerun_first_round(lab: Lab) -> None:
+    from leod.config.settings import GenerateSettings, TrackFilterSettings
+    from leod.stages.generate_pseudo_labels import generate_pseudo_labels
+    from leod.stages.track_filter import track_filter
+
+    folder, shard = lab.round(1), lab.round(1) / "predictions" / "0.h5"
+    generating, filtering = GenerateSettings.from_study(lab.study), TrackFilterSettings.from_study(lab.study)
+    generate_pseudo_labels(lab.round(0) / "model.ckpt", lab.sequences, lab.labels, shard, generating)
+    track_filter([shard], lab.sequences, lab.labels, folder / "dataset", folder / "dataset.json", filtering)
+
+
+def test_published_sequences_do_not_know_their_recordings(lab: Lab, tmp_path: Path) -> None:
+    (lab.sequences / "train" / "b" / STAMP_NAME).unlink()
+    with pytest.raises(DataError, match=r"train/b: has no preprocess.json, so nothing tells which recording"):
+        suggest(lab, tmp_path)
+
+
+def test_another_recording_of_the_name_is_refused(lab: Lab, tmp_path: Path) -> None:
+    with (lab.recordings / "train" / "b_td.dat").open("ab") as file:
+        file.write(bytes(8))
+    with pytest.raises(DataError, match=r"b_td.dat: is not the recording that the sequence was made from"):
+        suggest(lab, tmp_path)
+
+
+def test_a_recording_that_is_gone_is_named(lab: Lab, tmp_path: Path) -> None:
+    (lab.recordings / "train" / "c_td.dat").unlink()
+    with pytest.raises(DataError, match=r"train/c: was made from a recording 'c' that is not in"):
+        suggest(lab, tmp_path)
+
+
+def test_a_study_without_recordings_is_a_configuration_error(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--recordings and --sequences are not given"):
+        suggest_corrections(lab.round(1), output=tmp_path / "m.csv", boxes=tmp_path / "boxes", sequences=lab.sequences)
+
+
+def test_pseudo_labels_are_never_written_beside_the_recordings(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="box files are ground truth"):
+        suggest_corrections(
+            lab.round(1),
+            output=tmp_path / "m.csv",
+            boxes=lab.recordings / "train",
+            recordings=lab.recordings,
+            sequences=lab.sequences,
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_times": {"mode": "fixed_step", "step_us": 250_000}}, r"label_times.mode is 'fixed_step'"),
+        ({"box_times": {"zero": "first_event"}}, r"box_times says that the box file .* is not on its clock"),
+    ],
+)
+def test_settings_under_which_corrections_would_be_lost_are_refused(
+    tmp_path: Path, finished: Lab, changes: dict, message: str
+) -> None:
+    shutil.copytree(finished.root, tmp_path / "lab", symlinks=True)
+    lab = Lab(tmp_path / "lab", **changes)
+    lab.prepare()
+    with pytest.raises(DataError, match=message):
+        suggest(lab, tmp_path)
+
+
+def test_labels_that_tracking_did_not_make_are_refused(lab: Lab, tmp_path: Path) -> None:
+    manifest = lab.round(1) / "dataset.json"
+    manifest.write_text(manifest.read_text().replace('"min_track_length": 3', '"min_track_length": 30'))
+    with pytest.raises(DataError, match=r"not what the track filter makes of the round's predictions"):
+        suggest(lab, tmp_path)
