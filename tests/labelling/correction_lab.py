@@ -60,7 +60,7 @@ def study(**changes: Any) -> StudyConfig:
     content = {
         "name": "corrections",
         "dataset": dataset,
-        "model": "rvt-nano",
+        "model": {"name": "tiny", "embed_dim": 8, "dim_head": 8, "stage_multipliers": [1, 1, 2, 2]},
         "labels": [{"setting": "weakly_supervised", "ratio": 1.0}],
         "rounds": 2,
         "hardware": {"num_workers": 0, "threads": 1, "accelerator": "cpu"},
@@ -150,26 +150,30 @@ class Lab:
         subsample_labels(self.sequences, self.labels, SubsampleSettings.from_study(self.study, self.study.labels[0], 0))
 
     def run(self) -> None:
-        """All stages anew, two rounds."""
-        self.prepare()
+        """All stages, two rounds; nothing is taken from an earlier run but sequences."""
         shutil.rmtree(self.root / "results", ignore_errors=True)
         self.prepare()
-        study, hardware = self.study, self.study.hardware
-        settings = TrainSettings.for_pretraining(study)
-        pretrain(self.sequences, self.labels, self.round(0), settings, hardware=hardware)
-        for number in (1, 2):
-            folder = self.round(number)
-            shard = folder / "predictions" / "0.h5"
-            checkpoint = self.round(number - 1) / "model.ckpt"
-            generate_pseudo_labels(
-                *(checkpoint, self.sequences, self.labels, shard, GenerateSettings.from_study(study)), hardware=hardware
-            )
-            manifest = folder / "dataset.json"
-            filtering = TrackFilterSettings.from_study(study)
-            track_filter([shard], self.sequences, self.labels, folder / "dataset", manifest, filtering)
-            if number == 1:
-                settings = TrainSettings.for_self_training(study)
-                self_train(folder / "dataset", self.sequences, folder, settings, hardware=hardware)
+        hardware = self.study.hardware
+        pretrain(
+            *(self.sequences, self.labels, self.round(0), TrainSettings.for_pretraining(self.study)), hardware=hardware
+        )
+        self.make_pseudo_labels(1)
+        settings = TrainSettings.for_self_training(self.study)
+        self_train(self.round(1) / "dataset", self.sequences, self.round(1), settings, hardware=hardware)
+        self.make_pseudo_labels(2)
+
+    def make_pseudo_labels(self, number: int) -> None:
+        """The pseudo-labelled data set of a round, by the detector of the one before."""
+        folder = self.round(number)
+        shard = folder / "predictions" / "0.h5"
+        checkpoint = self.round(number - 1) / "model.ckpt"
+        generating = GenerateSettings.from_study(self.study)
+        generate_pseudo_labels(
+            *(checkpoint, self.sequences, self.labels, shard, generating), hardware=self.study.hardware
+        )
+        filtering = TrackFilterSettings.from_study(self.study)
+        manifest = folder / "dataset.json"
+        track_filter([shard], self.sequences, self.labels, folder / "dataset", manifest, filtering)
 
     def round(self, number: int) -> Path:
         """Results of a round."""

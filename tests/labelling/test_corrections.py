@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from correction_lab import CLASSES, LABELLED_US, Lab, box, empty_moment
+from correction_lab import CLASSES, Lab, box, empty_moment
 
 from leod.boxes.box_files import read_boxes
 from leod.boxes.kept_labels import KeptLabels
 from leod.errors import ConfigError, DataError
-from leod.labelling.moments import read_moments
+from leod.labelling.moments import Moment, read_moments
 from leod.sequences.frame_boxes import read_frame_boxes
-from leod.sequences.layout import STAMP_NAME, read_labelled_frames, read_timestamps
+from leod.sequences.layout import STAMP_NAME, list_sequences, read_labelled_frames, read_timestamps
 from leod.stages.suggest_corrections import suggest_corrections
 
 
@@ -34,7 +35,7 @@ def lab(finished: Lab, tmp_path: Path) -> Lab:
     return Lab(tmp_path / "lab")
 
 
-def suggest(lab: Lab, folder: Path, count: int = 6, **options: object) -> list:
+def suggest(lab: Lab, folder: Path, count: int = 6, **options: object) -> list[Moment]:
     suggest_corrections(
         lab.round(1),
         output=folder / "moments.csv",
@@ -47,7 +48,7 @@ def suggest(lab: Lab, folder: Path, count: int = 6, **options: object) -> list:
     return read_moments(folder / "moments.csv")
 
 
-def name_of(moment) -> str:
+def name_of(moment: Moment) -> str:
     return moment.recording.name.removesuffix("_td.dat")
 
 
@@ -97,84 +98,120 @@ def test_pre_annotations_are_the_pseudo_labels_at_the_moments(finished: Lab, tmp
             assert (proposed["class_id"] < len(CLASSES)).all()
 
 
-def test_what_a_person_draws_is_ground_truth_from_then_on(lab: Lab, tmp_path: Path) -> None:
-    moments = suggest(lab, tmp_path)
+@dataclass(frozen=True)
+class Corrected:
+    """The study after a person has looked at two moments.
+
+    Attributes:
+        lab: The study, run again.
+        drawn: Moment of a recording that had no boxes; two boxes were drawn.
+        empty: Moment at which nothing is to be seen.
+        rows: The boxes.
+        frames: Moment → its frame before the correction.
+        lengths: Sequence → its number of frames before.
+        made: Sequence → when it had been made.
+    """
+
+    lab: Lab
+    drawn: Moment
+    empty: Moment
+    rows: np.ndarray
+    frames: dict[Moment, int]
+    lengths: dict[str, int]
+    made: dict[str, int]
+
+
+def lengths_of(lab: Lab) -> dict[str, int]:
+    folders = list_sequences(lab.sequences, "train")
+    return {folder.name: len(read_timestamps(folder, lab.representation)) for folder in folders}
+
+
+def made_at(lab: Lab) -> dict[str, int]:
+    folders = list_sequences(lab.sequences, "train")
+    return {folder.name: (folder / STAMP_NAME).stat().st_mtime_ns for folder in folders}
+
+
+@pytest.fixture(scope="module")
+def corrected(finished: Lab, tmp_path_factory: pytest.TempPathFactory) -> Corrected:
+    root = tmp_path_factory.mktemp("corrected")
+    shutil.copytree(finished.root, root / "lab", symlinks=True)
+    lab = Lab(root / "lab")
+    moments = suggest(lab, root)
     drawn = next(moment for moment in moments if name_of(moment) == "c")
     empty = next(moment for moment in moments if name_of(moment) != "c")
+    rows = np.concatenate([box(drawn.t_us, class_id=1), box(drawn.t_us)])
+    rows["x"][1] = 50.25
     frames = {moment: frame_at(lab, name_of(moment), moment.t_us) for moment in (drawn, empty)}
-    lengths = {name: len(read_timestamps(lab.sequences / "train" / name, lab.representation)) for name in LABELLED_US}
-    truth = read_frame_boxes(lab.sequences / "train" / "a", lab.representation)
-    untouched = ({"a", "b"} - {name_of(empty)}).pop()
-    stamps = {name: (lab.sequences / "train" / name / STAMP_NAME).stat().st_mtime_ns for name in LABELLED_US}
-
-    drawn_rows = np.concatenate([box(drawn.t_us, class_id=1), box(drawn.t_us)])
-    drawn_rows["x"][1] = 50.25
-    lab.add("c", drawn_rows)
+    before = Corrected(lab, drawn, empty, rows, frames, lengths_of(lab), made_at(lab))
+    lab.add("c", rows)
     lab.add(name_of(empty), empty_moment(empty.t_us))
+    with pytest.raises(DataError, match=r"_bbox.csv: the boxes of this recording have changed"):
+        suggest(lab, root / "too_early")
     lab.run()
+    return before
 
-    # Only what changed was made again, and its frames are where they were.
-    times = {name: (lab.sequences / "train" / name / STAMP_NAME).stat().st_mtime_ns for name in LABELLED_US}
-    assert {name for name in times if times[name] != stamps[name]} == {"c", name_of(empty)}
-    assert truth.boxes["t"].min() > 0
-    kept = KeptLabels.read(lab.labels)
-    for name in LABELLED_US:
-        source = lab.sequences / "train" / name
-        assert len(read_timestamps(source, lab.representation)) == lengths[name]
-        assert len(kept.indices(name)) == len(read_labelled_frames(source, lab.representation)), "a label is not used"
-    assert untouched in times
 
-    for moment in (drawn, empty):
+def test_corrections_become_labelled_frames_where_they_were_made(corrected: Corrected) -> None:
+    lab = corrected.lab
+    for moment, frame in corrected.frames.items():
         source = lab.sequences / "train" / name_of(moment)
-        assert frames[moment] in read_labelled_frames(source, lab.representation)
-        assert read_timestamps(source, lab.representation)[frames[moment]] == moment.t_us
+        assert frame in read_labelled_frames(source, lab.representation)
+        assert read_timestamps(source, lab.representation)[frame] == moment.t_us
     stored = read_frame_boxes(lab.sequences / "train" / "c", lab.representation)
-    assert stored.labelled_frames.tolist() == [frames[drawn]]
-    for field in ("t", "x", "y", "w", "h", "class_id"):
-        assert stored.boxes[field].tolist() == drawn_rows[field].tolist()
-
-    for number in (1, 2):
-        folder = lab.round(number) / "dataset" / "train"
-        labels = read_frame_boxes(folder / "c", lab.representation)
-        there = labels.boxes[labels.frame_indices == frames[drawn]]
-        assert (there["t"] == drawn.t_us).all(), "pseudo-labels beside a person's boxes"
-        for field in stored.boxes.dtype.names:
-            assert there[field].tobytes() == stored.boxes[field].tobytes()
-        assert (labels.boxes["t"] == 0).any(), "the rest of the recording lost its pseudo-labels"
-        labels = read_frame_boxes(folder / name_of(empty), lab.representation)
-        assert frames[empty] in labels.empty_frames
-        assert frames[empty] not in labels.frame_indices
+    assert stored.labelled_frames.tolist() == [corrected.frames[corrected.drawn]]
+    assert (stored.boxes["t"] == corrected.drawn.t_us).all()
+    for field in ("x", "y", "w", "h", "class_id"):
+        assert stored.boxes[field].tolist() == corrected.rows[field].tolist()
 
 
-def test_a_corrected_moment_is_not_suggested_again(lab: Lab, tmp_path: Path) -> None:
-    first = suggest(lab, tmp_path / "one", count=1)
-    name = name_of(first[0])
-    lab.add(name, empty_moment(first[0].t_us))
-    with pytest.raises(DataError, match=rf"{name}_bbox.csv: the boxes of this recording have changed"):
-        suggest(lab, tmp_path / "two")
-    lab.run()
-    second = suggest(lab, tmp_path / "two", count=20)
-    assert not [m for m in second if name_of(m) == name and abs(m.t_us - first[0].t_us) < 900_000]
+def test_only_corrected_recordings_are_preprocessed_again_and_keep_their_frames(corrected: Corrected) -> None:
+    made = made_at(corrected.lab)
+    again = {name for name in made if made[name] != corrected.made[name]}
+    assert again == {"c", name_of(corrected.empty)}
+    assert lengths_of(corrected.lab) == corrected.lengths
+
+
+def test_all_labels_are_used_at_ratio_1(corrected: Corrected) -> None:
+    lab, kept = corrected.lab, KeptLabels.read(corrected.lab.labels)
+    for source in list_sequences(lab.sequences, "train"):
+        assert len(kept.indices(source.name)) == len(read_labelled_frames(source, lab.representation))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_a_person_drew_survives_every_round(corrected: Corrected, number: int) -> None:
+    lab, frame = corrected.lab, corrected.frames[corrected.drawn]
+    stored = read_frame_boxes(lab.sequences / "train" / "c", lab.representation)
+    labels = read_frame_boxes(lab.round(number) / "dataset" / "train" / "c", lab.representation)
+    there = labels.boxes[labels.frame_indices == frame]
+    assert (there["t"] == corrected.drawn.t_us).all(), "pseudo-labels beside a person's boxes"
+    for field in stored.boxes.dtype.names:
+        assert there[field].tobytes() == stored.boxes[field].tobytes()
+    assert (labels.boxes["t"] == 0).any(), "the rest of the recording lost its pseudo-labels"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_frame_that_a_person_found_empty_stays_empty(corrected: Corrected, number: int) -> None:
+    lab, name = corrected.lab, name_of(corrected.empty)
+    labels = read_frame_boxes(lab.round(number) / "dataset" / "train" / name, lab.representation)
+    frame = corrected.frames[corrected.empty]
+    assert frame in labels.empty_frames
+    assert frame not in labels.frame_indices
+
+
+def test_corrected_moments_are_not_suggested_again(corrected: Corrected, tmp_path: Path) -> None:
+    again = suggest(corrected.lab, tmp_path, count=20)
+    assert again
+    for done in (corrected.drawn, corrected.empty):
+        assert not [m for m in again if name_of(m) == name_of(done) and abs(m.t_us - done.t_us) < 900_000]
 
 
 def test_corrections_that_subsampling_would_drop_are_refused(lab: Lab, tmp_path: Path) -> None:
     kept = KeptLabels.read(lab.labels)
     KeptLabels(sequences=kept.sequences | {"a": (1,)}, setting="weakly_supervised", ratio=0.5).write(lab.labels)
     shutil.rmtree(lab.round(1))
-    rerun_first_round(lab)
+    lab.make_pseudo_labels(1)
     with pytest.raises(DataError, match=r"keeps 1 of the sequence's 3 labelled frames: .* ratio: 1.0"):
         suggest(lab, tmp_path)
-
-
-def rerun_first_round(lab: Lab) -> None:
-    from leod.config.settings import GenerateSettings, TrackFilterSettings
-    from leod.stages.generate_pseudo_labels import generate_pseudo_labels
-    from leod.stages.track_filter import track_filter
-
-    folder, shard = lab.round(1), lab.round(1) / "predictions" / "0.h5"
-    generating, filtering = GenerateSettings.from_study(lab.study), TrackFilterSettings.from_study(lab.study)
-    generate_pseudo_labels(lab.round(0) / "model.ckpt", lab.sequences, lab.labels, shard, generating)
-    track_filter([shard], lab.sequences, lab.labels, folder / "dataset", folder / "dataset.json", filtering)
 
 
 def test_published_sequences_do_not_know_their_recordings(lab: Lab, tmp_path: Path) -> None:
@@ -231,6 +268,6 @@ def test_settings_under_which_corrections_would_be_lost_are_refused(
 
 def test_labels_that_tracking_did_not_make_are_refused(lab: Lab, tmp_path: Path) -> None:
     manifest = lab.round(1) / "dataset.json"
-    manifest.write_text(manifest.read_text().replace('"min_track_length": 3', '"min_track_length": 30'))
+    manifest.write_text(manifest.read_text().replace('"smooth_frames": 2', '"smooth_frames": 0'))
     with pytest.raises(DataError, match=r"not what the track filter makes of the round's predictions"):
         suggest(lab, tmp_path)

@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
 
 def test_many_classes_become_few(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
-    convert_boxes(source, output, "car,pedestrian", "truck=car, bus=car ,rider=ignored,sign=")
+    convert_boxes(source, output, "car,pedestrian", ["truck, bus=car", "rider = ignored", "sign=null"])
     assert output.read_text().splitlines() == [
         "t_us,x,y,w,h,class,track_id,confidence",
         "1000000,10,10,20,20,car,0,1",
@@ -43,7 +43,9 @@ def test_many_classes_become_few(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_map_says_what_a_data_sets_map_says(source: Path, tmp_path: Path) -> None:
-    convert_boxes(source, tmp_path / "out.json", "car,pedestrian", "truck=car,bus=car,rider=pedestrian,sign=ignored")
+    convert_boxes(
+        source, tmp_path / "out.json", "car,pedestrian", ["truck,bus=car", "rider=pedestrian", "sign=ignored"]
+    )
     mapping = {"truck": "car", "bus": "car", "rider": "pedestrian", "sign": "ignored"}
     expected = read_boxes(source, ("car", "pedestrian"), mapping)
     assert read_boxes(tmp_path / "out.json", ("car", "pedestrian")).tolist() == expected.tolist()
@@ -51,29 +53,32 @@ def test_the_map_says_what_a_data_sets_map_says(source: Path, tmp_path: Path) ->
 
 def test_ids_are_mapped_too(source: Path, tmp_path: Path) -> None:
     convert_boxes(source, tmp_path / "ids.npy", "car,truck,bus,rider,sign,pedestrian")
-    convert_boxes(tmp_path / "ids.npy", tmp_path / "out.csv", "car,pedestrian", "0=car,1=car,2=car,3=,4=,5=pedestrian")
+    convert_boxes(
+        tmp_path / "ids.npy", tmp_path / "out.csv", "car,pedestrian", ["0,1,2=car", "3,4=null", "5=pedestrian"]
+    )
     rows = read_boxes(tmp_path / "out.csv", ("car", "pedestrian"))
     assert rows["class_id"].tolist() == [0, 0, 0, 1, 1024]
 
 
 @pytest.mark.parametrize(
-    ("class_map", "message"),
+    ("mapping", "message"),
     [
-        ("truck", r"'truck' is not NAME=CLASS"),
-        ("=car", r"'=car' is not NAME=CLASS"),
-        ("truck=car,,bus=car", r"'' is not NAME=CLASS"),
-        ("truck=car,truck=pedestrian", r"'truck' is mapped twice"),
-        ("truck=vehicle", r"'truck=vehicle' leads to no class; expected one of car, pedestrian, 'ignored', or nothing"),
+        (["truck"], r"--map 'truck': expected NAME\[,NAME...\]=CLASS"),
+        (["=car"], r"--map '=car': expected NAME"),
+        (["truck,,bus=car"], r"--map 'truck,,bus=car': expected NAME"),
+        (["sign="], r"--map 'sign=': expected NAME.*=null leaves them out"),
+        (["truck=car", "bus,truck=pedestrian"], r"'truck' is mapped twice"),
+        (["truck=vehicle"], r"'vehicle' is not one of the classes \['car', 'pedestrian'\]"),
     ],
 )
 def test_a_map_that_cannot_be_understood_is_an_error(
-    source: Path, tmp_path: Path, class_map: str, message: str
+    source: Path, tmp_path: Path, mapping: list[str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        convert_boxes(source, tmp_path / "out.csv", "car,pedestrian", class_map)
+        convert_boxes(source, tmp_path / "out.csv", "car,pedestrian", mapping)
 
 
 def test_a_class_that_the_map_forgets_is_named_with_its_line(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 4: class 'rider' is not one of the data set's classes"):
-        convert_boxes(source, tmp_path / "out.csv", "car,pedestrian", "truck=car")
+        convert_boxes(source, tmp_path / "out.csv", "car,pedestrian", ["truck=car"])
     assert not (tmp_path / "out.csv").exists()
