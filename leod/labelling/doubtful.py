@@ -19,7 +19,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from leod.boxes.dtypes import LABEL_DTYPE
+from leod.boxes.dtypes import RECORDING_BOX_DTYPE
 from leod.boxes.operations import is_ground_truth, is_ignored
 from leod.config.settings import TrackFilterSettings
 from leod.pseudo_labels.thresholds import lesser_scores
@@ -277,7 +277,13 @@ def _reason(sequence: SequenceDoubts, frame: int, classes: SequenceOf[str]) -> s
 
 
 def proposals_at(sequence: SequenceDoubts, frame: int, t_us: int) -> np.ndarray:
-    """The boxes for the person to begin with in one frame, `LABEL_DTYPE` [m] with the given time."""
-    rows = sequence.proposals.boxes[sequence.proposals.frame_indices == frame].copy()
-    rows["t"] = t_us
-    return np.asarray(rows, LABEL_DTYPE)
+    """The boxes for the person to begin with in one frame, `RECORDING_BOX_DTYPE` [m] with the given time.
+
+    Their confidence is the lesser of the scores; 0 in gaps.
+    """
+    found = sequence.proposals.boxes[sequence.proposals.frame_indices == frame]
+    rows = np.zeros(len(found), RECORDING_BOX_DTYPE)
+    for name in ("x", "y", "w", "h", "class_id"):
+        rows[name] = found[name]
+    rows["t"], rows["class_confidence"] = t_us, lesser_scores(found)
+    return rows

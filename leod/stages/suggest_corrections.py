@@ -50,8 +50,8 @@ def suggest_corrections(
     *,
     output: Path,
     boxes: Path,
-    count: Annotated[PositiveInt, Names("--frames", "-n")] = 50,
-    apart_s: float = 1.0,
+    count: PositiveInt = 50,
+    apart_s: Annotated[float, Names("--apart")] = 1.0,
     recordings: Annotated[Path | None, FromStudy(_recordings_of)] = None,
     sequences: Annotated[Path | None, FromStudy(_sequences_of)] = None,
     predictions: list[Path] | None = None,
@@ -66,9 +66,9 @@ def suggest_corrections(
         round_folder: Results of a self-training round, with dataset/, dataset.json and predictions/.
         output: CSV file of the moments, see `leod.labelling.moments`; for `export-frames`.
         boxes: Folder for a box file of each recording, with the pseudo-labels at its moments, for the person to begin
-            with (`export-frames` --boxes). Not the folder of the recordings.
-        count: How many moments, at most.
-        apart_s: Least distance of two moments of a recording, and of a moment and a labelled one, in seconds.
+            with (`export-frames` --boxes … --confidence 0). Not in the folder of the recordings.
+        count: Moments that are wanted.
+        apart_s: Least seconds between two moments of a recording, and between a moment and a labelled one.
         recordings: Folder of the data set's recordings, with train/.
         sequences: Folder of the sequences that were made of them.
         predictions: The round's predictions, where they are not in its folder (an arm may share another's).
@@ -83,7 +83,7 @@ def suggest_corrections(
         ResourceError: The disk is full or not writable.
     """
     if not (math.isfinite(apart_s) and apart_s >= 0):
-        raise ConfigError(f"--apart-s {apart_s}: expected seconds, at least 0")
+        raise ConfigError(f"--apart {apart_s}: expected seconds, at least 0")
     if recordings is None or sequences is None:
         raise ConfigError(
             "--recordings and --sequences are not given, and the study has none. Boxes are written beside recordings; "
@@ -99,7 +99,7 @@ def suggest_corrections(
     if not chosen:
         raise DataError(
             found.dataset,
-            "has no doubtful pseudo-label at a moment that can be labelled: nothing to correct. Smaller --apart-s "
+            "has no doubtful pseudo-label at a moment that can be labelled: nothing to correct. A smaller --apart "
             "leaves more moments.",
         )
     moments = [found.moment(doubts[each.sequence].name, each) for each in chosen]
