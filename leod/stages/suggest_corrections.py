@@ -93,7 +93,11 @@ def suggest_corrections(
     _refuse_recordings_folder(Path(boxes), Path(recordings))
     check_writable(output)
     check_writable(Path(boxes) / "boxes.csv")
-    doubts = [found.doubts(source) for source in progress(found.sources, "doubts", unit="sequence")]
+    with PredictionShards(found.shards) as shards:
+        doubts = [
+            found.doubts(source, shards[source.name])
+            for source in progress(found.sources, "looking for doubts", unit="sequence")
+        ]
     apart = max(math.ceil(apart_s * 1e6 / found.settings.sequence.window_us), 1)
     chosen = choose_frames(doubts, count, apart, found.settings.sequence.classes)
     if not chosen:
@@ -125,13 +129,13 @@ class _Round:
         self.dataset = folder / "dataset"
         self.settings = _settings_of(folder)
         # The second names of finished shards are hidden.
-        self._shards = list(predictions or sorted((folder / "predictions").glob("[!.]*.h5")))
-        if not self._shards:
+        self.shards = list(predictions or sorted((folder / "predictions").glob("[!.]*.h5")))
+        if not self.shards:
             raise DataError(
                 folder / "predictions",
                 "holds no predictions (*.h5). If this arm uses those of another experiment, name them: --predictions.",
             )
-        self._views_agree = _views_agree(self._shards[0])
+        self._views_agree = _views_agree(self.shards[0])
         config = self.settings.sequence
         self._representation = representation_name(config.representation, config.window_us)
         self.sources = list_sequences(sequences, _SPLIT)
@@ -141,8 +145,8 @@ class _Round:
         self._times_us = {source.name: read_timestamps(source, self._representation) for source in self.sources}
         self._unlabelled: set[str] = set()
 
-    def doubts(self, source: Path) -> SequenceDoubts:
-        """The doubts of one sequence.
+    def doubts(self, source: Path, found: SequencePredictions) -> SequenceDoubts:
+        """The doubts of one sequence, of which ``found`` are the predictions.
 
         Raises:
             DataError: Files are damaged or do not belong together, or labels of the sequence are not kept.
@@ -151,8 +155,6 @@ class _Round:
         folder = self.dataset / _SPLIT / name
         if not folder.is_dir():
             raise DataError(folder, "the sequence is not in the round's data set. Run the study again.")
-        with PredictionShards(self._shards) as shards:
-            found = shards[name]
         times_us, origin = self._times_us[name], self._origins[name]
         self._check_same_frames(source, found, len(times_us))
         labels = read_frame_boxes(folder, self._representation, class_count=len(config.classes))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from correction_lab import CLASSES, Lab, box, empty_moment
 
-from leod.boxes.box_files import read_boxes
+from leod.boxes.box_files import read_boxes, write_boxes
 from leod.boxes.kept_labels import KeptLabels
 from leod.errors import ConfigError, DataError
 from leod.labelling.moments import Moment, read_moments
@@ -205,6 +205,28 @@ def test_corrected_moments_are_not_suggested_again(corrected: Corrected, tmp_pat
         assert not [m for m in again if name_of(m) == name_of(done) and abs(m.t_us - done.t_us) < 900_000]
 
 
+def test_moments_are_on_the_clock_that_boxes_are_on(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shift_us = 1_790_000_000_000_123
+    before = suggest(lab, tmp_path / "before")
+    shifted = Lab(lab.root, recording_times={"offset_us": shift_us})
+    for split, name in (("train", "a"), ("train", "b"), ("val", "v")):
+        path = lab.recordings / split / f"{name}_bbox.csv"
+        rows = read_boxes(path, CLASSES)
+        rows["t"] += shift_us
+        write_boxes(path, rows, CLASSES)
+    # Neither frames nor pseudo-labels depend on the clock.
+    shifted.prepare()
+    moments = suggest(shifted, tmp_path / "after")
+    assert [(m.recording, m.t_us - shift_us) for m in moments] == [(m.recording, m.t_us) for m in before]
+    assert "recording_times puts the clock of" in caplog.text
+    for moment in moments:
+        frame = frame_at(shifted, name_of(moment), moment.t_us)
+        shifted.add(name_of(moment), box(moment.t_us))
+        shifted.prepare()
+        assert frame in read_labelled_frames(shifted.sequences / "train" / name_of(moment), shifted.representation)
+        assert frame_at(shifted, name_of(moment), moment.t_us) == frame
+
+
 def test_corrections_that_subsampling_would_drop_are_refused(lab: Lab, tmp_path: Path) -> None:
     kept = KeptLabels.read(lab.labels)
     KeptLabels(sequences=kept.sequences | {"a": (1,)}, setting="weakly_supervised", ratio=0.5).write(lab.labels)
@@ -271,3 +293,26 @@ def test_labels_that_tracking_did_not_make_are_refused(lab: Lab, tmp_path: Path)
     manifest.write_text(manifest.read_text().replace('"smooth_frames": 2', '"smooth_frames": 0'))
     with pytest.raises(DataError, match=r"not what the track filter makes of the round's predictions"):
         suggest(lab, tmp_path)
+
+
+def test_a_round_without_predictions_says_where_they_may_be(lab: Lab, tmp_path: Path) -> None:
+    shard = lab.round(1) / "predictions" / "0.h5"
+    shard.rename(tmp_path / "0.h5")
+    with pytest.raises(DataError, match=r"holds no predictions \(\*.h5\). .* name them: --predictions"):
+        suggest(lab, tmp_path)
+    assert suggest(lab, tmp_path, predictions=[tmp_path / "0.h5"])
+
+
+def test_a_folder_that_is_no_round_is_an_error(lab: Lab, tmp_path: Path) -> None:
+    manifest = lab.round(1) / "dataset.json"
+    manifest.write_text(manifest.read_text().replace('"stage": "track_filter"', '"stage": "another"'))
+    with pytest.raises(DataError, match=r"dataset.json: does not tell how track_filter made the data set"):
+        suggest(lab, tmp_path)
+    with pytest.raises(DataError, match=r"dataset.json: the file does not exist"):
+        suggest_corrections(
+            lab.round(0),
+            output=tmp_path / "m.csv",
+            boxes=tmp_path / "boxes",
+            recordings=lab.recordings,
+            sequences=lab.sequences,
+        )
