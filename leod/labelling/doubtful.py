@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leod.boxes.dtypes import RECORDING_BOX_DTYPE
-from leod.boxes.operations import is_ground_truth, is_ignored
+from leod.boxes.operations import ious, is_ground_truth, is_ignored
 from leod.config.settings import TrackFilterSettings
 from leod.pseudo_labels.thresholds import lesser_scores
 from leod.pseudo_labels.tracking import TrackFilterResult, weak_boxes
@@ -29,6 +29,7 @@ from leod.sequences.frame_boxes import FrameBoxes
 LEAST_DOUBT = 0.25
 """Doubts below are left out: a frame full of faint boxes would outweigh one that matters."""
 _GAP_DOUBT = 0.5
+_SAME_PLACE_IOU = 0.3
 _AGREEING = 0.75
 """Objectness below this share of the class confidence: at least one of four views saw nothing."""
 _MOST_NAMED = 3
@@ -69,8 +70,9 @@ class SequenceDoubts:
         tracks: int64 [n], the track of each; -1: none.
         class_ids: int64 [n].
         scores: float32 [n], the lesser of the scores; 0 in gaps.
-        proposals: Boxes for the person to begin with: what training takes as an object, what it ignores although it
-            scores as high or lies on a long track, and what fills the gaps of tracks (scores 0); all with their class.
+        proposals: Boxes for the person to begin with: what training takes as an object; what it ignores although it
+            scores as high, or lies on a long track and is not all too faint; and what fills the gaps of tracks where
+            nothing was seen (scores 0). All have their class.
         taboo: bool [num_frames], frames that are not to be chosen.
         seen: int64 [k], increasing: labelled frames, near which nothing is chosen.
     """
@@ -148,13 +150,17 @@ def doubts_of(
         Doubt.LOW_SCORE,
     )
     doubtful = ~is_ground_truth(boxes) & (values >= LEAST_DOUBT)
-    gaps = result.inpainted.frame_indices
+    plain = ~is_ground_truth(boxes) & (~weak | (on_long & (score >= LEAST_DOUBT)))
+    proposals = _placed(tracked, result).select(plain)
+    seen_there = _overlapped(result.inpainted, proposals)
+    gaps = result.inpainted.frame_indices[~seen_there]
+    gap_classes = result.inpainted_class_ids[~seen_there]
     columns = [
         (tracked.frame_indices[doubtful], gaps),
         (values[doubtful], np.full(len(gaps), _GAP_DOUBT)),
         (kinds[doubtful], np.full(len(gaps), Doubt.GAP)),
         (tracks[doubtful], np.full(len(gaps), _NO_TRACK)),
-        (boxes["class_id"][doubtful].astype(np.int64), result.inpainted_class_ids),
+        (boxes["class_id"][doubtful].astype(np.int64), gap_classes),
         (score[doubtful], np.zeros(len(gaps), np.float32)),
     ]
     joined = [np.concatenate(parts) for parts in columns]
@@ -163,7 +169,7 @@ def doubts_of(
         name,
         num_frames,
         *(column[order] for column in joined),
-        proposals=_proposals(tracked, result, ~is_ground_truth(boxes) & (~weak | on_long)),
+        proposals=proposals.merge(_gap_boxes(result, ~seen_there)),
         taboo=taboo,
         seen=kept.labelled_frames,
     )
@@ -184,15 +190,31 @@ def _tracks(
     return hits, on_long, result.forward.track_id
 
 
-def _proposals(tracked: FrameBoxes, result: TrackFilterResult, shown: npt.NDArray[np.bool_]) -> FrameBoxes:
+def _placed(tracked: FrameBoxes, result: TrackFilterResult) -> FrameBoxes:
+    """The boxes with their classes, where training sees them."""
     boxes = tracked.boxes.copy()
     if result.positions is not None:
         for column, name in enumerate(("x", "y", "w", "h")):
             boxes[name] = result.positions[:, column]
-    gaps = result.inpainted.boxes.copy()
-    gaps["class_id"] = result.inpainted_class_ids
-    inpainted = FrameBoxes(gaps, result.inpainted.frame_indices)
-    return FrameBoxes(boxes[shown], tracked.frame_indices[shown]).merge(inpainted)
+    return FrameBoxes(boxes, tracked.frame_indices)
+
+
+def _overlapped(inpainted: FrameBoxes, proposals: FrameBoxes) -> npt.NDArray[np.bool_]:
+    """Whether something was seen in the place of each inpainted box, bool [n]."""
+    found = np.zeros(len(inpainted), bool)
+    for frame in np.unique(inpainted.frame_indices).tolist():
+        first, stop = np.searchsorted(proposals.frame_indices, (frame, frame + 1))
+        rows = np.flatnonzero(inpainted.frame_indices == frame)
+        shared = ious(inpainted.boxes[rows], proposals.boxes[first:stop])
+        found[rows] = (shared > _SAME_PLACE_IOU).any(axis=1)
+    return found
+
+
+def _gap_boxes(result: TrackFilterResult, shown: npt.NDArray[np.bool_]) -> FrameBoxes:
+    """Inpainted boxes with the classes of their tracks."""
+    boxes = result.inpainted.boxes[shown].copy()
+    boxes["class_id"] = result.inpainted_class_ids[shown]
+    return FrameBoxes(boxes, result.inpainted.frame_indices[shown])
 
 
 def choose_frames(

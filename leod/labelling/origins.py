@@ -31,6 +31,7 @@ class Origin:
     Attributes:
         recording: The file, or the folder in DSEC's layout.
         times: How its clock is read.
+        first_event_us: Time of the first event.
         first_label_us: Earliest moment at which preprocessing takes a label.
         last_event_us: Time of the last event that was read.
         ends_at_last_label: Whether a label makes what follows it in the recording disappear.
@@ -38,6 +39,7 @@ class Origin:
 
     recording: Path
     times: RecordingTimesConfig
+    first_event_us: int
     first_label_us: int
     last_event_us: int
     ends_at_last_label: bool
@@ -99,6 +101,7 @@ def origin_of(sequence: Path, folder: Path, recordings: Mapping[str, RecordingFi
     return Origin(
         recording=folder / files.name if is_folder else files.events,
         times=times,
+        first_event_us=first_event_us,
         first_label_us=max(origin_us + label_times.first_us, 1),
         last_event_us=last_event_us,
         ends_at_last_label=windows.train_until == "last_label",

@@ -33,6 +33,8 @@ from leod.stages.track_filter import track_sequence
 logger = logging.getLogger(__name__)
 
 _SPLIT = "train"
+_SETTLING_US = 500_000
+"""So long after the first event the detector's memory is empty, and all that it says is doubtful for that reason."""
 
 
 def _recordings_of(study: StudyConfig) -> Path | None:
@@ -177,7 +179,8 @@ class _Round:
                 label_file(folder),
                 "its labels are not what the track filter makes of the round's predictions. Run track_filter again.",
             )
-        taboo = (times_us < origin.first_label_us) | (times_us > origin.last_event_us)
+        begin_us = max(origin.first_label_us, origin.first_event_us + _SETTLING_US)
+        taboo = (times_us < begin_us) | (times_us > origin.last_event_us)
         taboo[labelled] = True
         return doubts_of(name, len(times_us), kept, pseudo, result, self.settings, self._views_agree, taboo)
 

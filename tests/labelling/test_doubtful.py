@@ -115,6 +115,19 @@ def test_a_person_begins_with_what_could_be_an_object():
     assert set(proposed["t"].tolist()) == {650_000}
 
 
+def test_a_gap_in_which_something_else_was_seen_is_no_gap():
+    found = doubt(boxes(*track([*range(12), *range(14, 26)]), *track(range(26), x=2, class_id=1)))
+    assert len(found.frames) == 0
+    assert proposals_at(found, 12, 1)["class_id"].tolist() == [1]
+
+
+def test_what_is_all_too_faint_is_not_proposed():
+    rows = track(range(20))
+    rows[9] = (9, 0, 0, 0.1, 0.95)
+    found = doubt(boxes(*rows), keep_thresholds={"car": 0.5, "pedestrian": 0.5})
+    assert len(found.frames) == len(proposals_at(found, 9, 1)) == 0
+
+
 def test_smoothed_boxes_are_proposed_where_training_sees_them():
     rows = track(range(20))
     rows[9] = (9, 5, 0, 0.3, 0.95)
