@@ -33,6 +33,7 @@ COMMANDS = {
         "export-onnx": "leod.stages.export_onnx:export_onnx",
         "export-labels": "leod.stages.export_labels:export_labels",
         "convert-boxes": "leod.stages.convert_boxes:convert_boxes",
+        "suggest-corrections": "leod.stages.suggest_corrections:suggest_corrections",
         "schema": "leod.stages.schema:schema",
     },
 }

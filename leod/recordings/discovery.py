@@ -215,6 +215,19 @@ def files_of_split(folder: Path) -> list[Path]:
     return sorted(path for path in (*folder.iterdir(), *inside) if path.is_file())
 
 
+def recordings_by_name(folder: Path) -> dict[str, RecordingFiles]:
+    """Name → recording of a split, with its boxes if there are any; what else lies there does not matter.
+
+    Raises:
+        DataError: The folder is missing, a name occurs twice, or a link leads nowhere.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(folder, "the folder does not exist; expected the recordings of a split in it.")
+    found = _look_through(folder, ())
+    return {name: RecordingFiles(name, path, found.boxes.get(name)) for name, path in found.events.items()}
+
+
 def names_in(folder: Path, skip: Collection[str] = (), ignore: Collection[str] = ()) -> set[str]:
     """Names of the recordings of a split, without the skipped ones; none if the folder does not exist."""
     folder = Path(folder)
