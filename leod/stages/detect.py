@@ -18,7 +18,6 @@ import torch
 from leod.boxes.box_files import BOX_FILE_SUFFIXES, write_boxes
 from leod.boxes.dtypes import LABEL_DTYPE
 from leod.boxes.operations import clamp, from_detection_rows, remove_flat
-from leod.config.load import validate
 from leod.config.schema import (
     SHOWN_CONFIDENCE,
     DetectionConfig,
@@ -38,6 +37,7 @@ from leod.models.detector import Detector
 from leod.options import Argument, FromOptions, Names
 from leod.progress import progress
 from leod.recordings.chunk import Recording
+from leod.recordings.options import recording_times, sensor_size
 from leod.recordings.recording import open_recording
 from leod.sequences.representations import FrameBuilder
 from leod.sequences.writing import read_adjoining_windows
@@ -86,39 +86,6 @@ class _DetectedWindow:
     boxes: np.ndarray
 
 
-def _sensor_size(sensor: str | None = None) -> SensorSize | None:
-    """The size of a sensor.
-
-    Args:
-        sensor: Size of the sensor, HEIGHTxWIDTH, if the recording does not tell it; without it the detector's is
-            assumed.
-    """
-    if sensor is None:
-        return None
-    height, _, width = sensor.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise ConfigError(f"--sensor {sensor!r}: expected HEIGHTxWIDTH in pixels, for example 720x1280")
-    return SensorSize(height=int(height), width=int(width))
-
-
-def _recording_times(
-    time_unit: str | None = None, time_offset_us: int = 0, start_us: int | None = None, end_us: int | None = None
-) -> RecordingTimesConfig:
-    """The clock of a recording and the part that is read.
-
-    Args:
-        time_unit: What the file's times count: s, ms, us or ns; default: as the format says, us.
-        time_offset_us: Added to every time, microseconds. Boxes are on the clock after it.
-        start_us: Events before this time (after the offset) are left out.
-        end_us: Events after this time are left out.
-    """
-    return validate(
-        RecordingTimesConfig,
-        {"unit": time_unit, "offset_us": time_offset_us, "start_us": start_us, "end_us": end_us},
-        "--time-unit, --time-offset-us, --start-us, --end-us",
-    )
-
-
 def detect(
     recording: Annotated[Path, Argument()],
     checkpoint: Annotated[Path, Names("--checkpoint", "--weights")],
@@ -127,12 +94,12 @@ def detect(
     boxes: Path | None = None,
     confidence_threshold: Annotated[float, Names("--confidence")] = SHOWN_CONFIDENCE,
     nms_threshold: Annotated[float, Names("--nms")] = 0.45,
-    sensor: Annotated[SensorSize | None, FromOptions(_sensor_size)] = None,
+    sensor: Annotated[SensorSize | None, FromOptions(sensor_size)] = None,
     downsample_by_2: Annotated[bool | None, Names("--downsample/--full-resolution")] = None,
     speed: float = 1.0,
     theme: str = "light",
     scale: int = 0,
-    times: Annotated[RecordingTimesConfig, FromOptions(_recording_times)] = RecordingTimesConfig(),  # noqa: B008
+    times: Annotated[RecordingTimesConfig, FromOptions(recording_times)] = RecordingTimesConfig(),  # noqa: B008
     hardware: HardwareConfig = HardwareConfig(),  # noqa: B008  (immutable)
 ) -> DetectionSummary:
     """Run a detector over a recording, of any supported format, and write boxes or a video.
