@@ -31,6 +31,8 @@ COMMANDS = {
         "detect": "leod.stages.detect:detect",
         "export-onnx": "leod.stages.export_onnx:export_onnx",
         "export-labels": "leod.stages.export_labels:export_labels",
+        "export-frames": "leod.stages.export_frames:export_frames",
+        "import-labels": "leod.stages.import_labels:import_labels",
         "convert-boxes": "leod.stages.convert_boxes:convert_boxes",
         "schema": "leod.stages.schema:schema",
     },

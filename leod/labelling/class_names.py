@@ -101,8 +101,8 @@ class ClassNames:
         target = next((entry for entry in known if entry.casefold() == name.casefold()), target)
         raise DataError(
             file,
-            f"{where}: class {name!r} is not one of {list(self.classes)}{_similar(name, known)}. Rename it in the tool, "
-            f"or say what it stands for: --map '{name}={target}', or --map '{name}=null' to leave it out.",
+            f"{where}: class {name!r} is not one of {list(self.classes)}{_similar(name, known)}. Rename it in the "
+            f"tool, or say what it stands for: --map '{name}={target}', or --map '{name}=null' to leave it out.",
         )
 
 

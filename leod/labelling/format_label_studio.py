@@ -64,10 +64,12 @@ def _task(picture: PictureToLabel, export: Export) -> dict[str, Any]:
         return "data:image/png;base64," + base64.b64encode((folder / name).read_bytes()).decode()
 
     facts = picture.facts
+    title = f"{facts['recording']}, {facts['t_us'] / 1e6:.3f} s"
+    title += f": {facts['reason']}" if facts["reason"] else ""
     data = {
         "image": address(export.images, picture.file),
         **({} if picture.sheet is None else {"context": address(export.context, picture.sheet)}),
-        "title": f"{facts['recording']}, {facts['t_us'] / 1e6:.3f} s" + (f": {facts['reason']}" * bool(facts["reason"])),
+        "title": title,
         "picture": picture.file,
         "leod_export_id": export.export_id,
         **facts,

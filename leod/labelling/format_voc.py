@@ -5,7 +5,6 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path, PurePosixPath
 
-from leod.errors import DataError
 from leod.files import atomic_file
 from leod.labelling.annotations import (
     Box,

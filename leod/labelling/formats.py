@@ -1,8 +1,8 @@
 """Formats of labelling tools: which there are, and which one an export is in.
 
-They are few, small and plain text, so they are written and read here. A library that knows them all (datumaro) wants the
-pictures beside the annotations, does not say which row of a file is at fault, knows nothing of Label Studio, and pins
-versions that this package's environment does not have; it reads what is written here back in the tests.
+They are few, small and plain text, so they are written and read here. A library that knows most of them (datumaro)
+reads no annotations without the pictures beside them, does not say which row of a file is at fault, knows nothing of
+Label Studio, and pins older versions of packages that are used here; in the tests it reads back what is written here.
 """
 
 from __future__ import annotations

@@ -208,7 +208,8 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(path, f"is no manifest of an export. Give {MANIFEST_NAME} in the folder that was exported.")
     if content.get("version") != _VERSION:
         raise DataError(
-            path, f"has version {content.get('version')!r}, this program reads {_VERSION}. Use the version that wrote it."
+            path,
+            f"has version {content.get('version')!r}, this program reads {_VERSION}. Use the version that wrote it.",
         )
     rest = {key: value for key, value in content.items() if key not in ("format", "version", "export_id")}
     if content.get("export_id") != _digest(rest):

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
@@ -126,8 +125,8 @@ def return_boxes(
     if not pictures:
         raise DataError(
             drawn[0].file,
-            f"no picture is labelled ({counts.not_labelled} are there, none of them finished). Label some, submit them, "
-            "and export again.",
+            f"no picture is labelled ({counts.not_labelled} are there, none of them finished). Label some, submit "
+            "them, and export again.",
         )
     counts.labelled = len(pictures)
     for entry in pictures:
@@ -308,7 +307,5 @@ def _boxes(picture: ExportedPicture, entry: DrawnPicture, names: ClassNames, cou
             )
         edges = left, top, right, bottom
         counts.cut += max(abs(a - b) for a, b in zip(edges, kept, strict=True)) * scale > _OUTSIDE_PX
-        rows.append(
-            (picture.t_us, kept[0], kept[1], kept[2] - kept[0], kept[3] - kept[1], class_id, 0, 1.0)
-        )
+        rows.append((picture.t_us, kept[0], kept[1], kept[2] - kept[0], kept[3] - kept[1], class_id, 0, 1.0))
     return np.array(rows, RECORDING_BOX_DTYPE)

@@ -203,3 +203,9 @@ def recording_files(path: Path) -> RecordingFiles:
         raise DataError(boxes[1], f"there is also {boxes[0].name} for {name!r}. Keep one of the two.")
     events = next(file for kind, _, file in entries if kind == "events")
     return RecordingFiles(name, events, boxes[0] if boxes else None)
+
+
+def new_box_file(files: RecordingFiles) -> Path:
+    """Where the boxes of a recording without a box file belong."""
+    in_folder = files.events.parts[-3:] == _DSEC_EVENTS.parts
+    return (files.events.parents[3] if in_folder else files.events.parent) / f"{files.name}_bbox.csv"
