@@ -203,15 +203,21 @@ def refuse_shape(file: Path, where: str, shape: str) -> None:
     raise DataError(file, f"{where}: is a {shape}; only rectangles are read. Draw a rectangle in its place.")
 
 
-def refuse_shares(file: Path, boxes: SequenceOf[Box], unit: str) -> None:
+def refuse_shares(file: Path, boxes: SequenceOf[Box], unit: str, at_least: int = 1) -> None:
     """Refuse coordinates that look as if they were shares of the picture although the format counts in ``unit``.
 
+    Args:
+        file: Where they stand.
+        boxes: All of them, in the format's unit.
+        unit: What it counts in.
+        at_least: Fewer boxes may all lie in the corner of the picture by chance.
+
     Raises:
-        DataError: No coordinate of any box is greater than 1.
+        DataError: All boxes end at 1 or before.
     """
-    if boxes and all(max(abs(box.x), abs(box.y), abs(box.w), abs(box.h)) <= 1 for box in boxes):
+    if len(boxes) >= at_least and all(max(box.x + box.w, box.y + box.h) <= 1 for box in boxes):
         raise DataError(
             file,
             f"{boxes[0].where}: all coordinates lie within 0..1, so they look like shares of the picture; this format "
-            f"has {unit}. Export it again in another format of the tool.",
+            f"counts in {unit}. Export it again in another format of the tool.",
         )

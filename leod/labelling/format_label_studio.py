@@ -21,6 +21,7 @@ from leod.labelling.annotations import (
     number,
     refuse_rotation,
     refuse_shape,
+    refuse_shares,
 )
 
 NAME = "label-studio"
@@ -141,6 +142,7 @@ def read(files: ExportFiles, names: list[str]) -> list[DrawnPicture]:
 
 def _read_file(file: Path, tasks: list[dict[str, Any]]) -> list[DrawnPicture]:
     pictures, drafts = [], 0
+    percents: list[Box] = []
     for position, task in enumerate(tasks):
         where = f"task {task.get('id', position)}"
         data, annotations = task.get("data"), task.get("annotations", [])
@@ -158,9 +160,13 @@ def _read_file(file: Path, tasks: list[dict[str, Any]]) -> list[DrawnPicture]:
         for annotation in finished:
             place = f"{where}, annotation {annotation.get('id', '?')}"
             boxes, size = _regions(file, place, annotation.get("result") or [])
-            pictures.append(
-                DrawnPicture(name, file, place, boxes, size, True, True, _annotator(annotation.get("completed_by")))
+            percents += boxes
+            shares = tuple(
+                Box(box.x / 100, box.y / 100, box.w / 100, box.h / 100, box.label, where=box.where) for box in boxes
             )
+            person = _annotator(annotation.get("completed_by"))
+            pictures.append(DrawnPicture(name, file, place, shares, size, True, True, person))
+    refuse_shares(file, percents, "percent", at_least=2)
     if drafts:
         logger.warning("%s: %d tasks have a draft that was never submitted; they count as not labelled", file, drafts)
     return pictures
@@ -173,7 +179,8 @@ def _annotator(entry: Any) -> str | None:
 
 
 def _regions(file: Path, place: str, result: list[dict[str, Any]]) -> tuple[tuple[Box, ...], tuple[int, int] | None]:
-    boxes, size, percents = [], None, []
+    """Boxes in percent, and the size of the picture if it is said."""
+    boxes, size = [], None
     for position, region in enumerate(result):
         where, kind = f"{place}, region {position + 1}", str(region.get("type"))
         if kind not in ("rectanglelabels", "rectangle"):
@@ -205,12 +212,5 @@ def _regions(file: Path, place: str, result: list[dict[str, Any]]) -> tuple[tupl
         stated = region.get("original_height"), region.get("original_width")
         if all(isinstance(side, int | float) for side in stated):
             size = round(stated[0]), round(stated[1])
-        percents += [x, y, w, h]
-        boxes.append(Box(x / 100, y / 100, w / 100, h / 100, str(names[0]), where=where))
-    if percents and max(map(abs, percents)) <= 1:
-        raise DataError(
-            file,
-            f"{boxes[0].where}: all coordinates lie within 0..1, so they look like shares of the picture; Label Studio "
-            "counts in percent. Export it again.",
-        )
+        boxes.append(Box(x, y, w, h, str(names[0]), where=where))
     return tuple(boxes), size

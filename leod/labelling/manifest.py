@@ -302,10 +302,9 @@ def _box_entry(box: np.void, classes: SequenceOf[str]) -> dict[str, Any]:
 
 
 def _boxes(entries: list[dict[str, Any]], t_us: int, classes: tuple[str, ...]) -> np.ndarray:
-    boxes = np.zeros(len(entries), LABEL_DTYPE)
-    for row, entry in zip(boxes, entries, strict=True):
+    rows = []
+    for entry in entries:
         name = entry["class"]
         class_id = IGNORED_CLASS_ID if name == IGNORED_CLASS_NAME else classes.index(name)
-        row[["x", "y", "w", "h"]] = tuple(entry["box"])
-        row["t"], row["class_id"], row["class_confidence"], row["objectness"] = t_us, class_id, entry["score"], 1.0
-    return boxes
+        rows.append((t_us, *entry["box"], class_id, entry["score"], 1.0))
+    return np.array(rows, LABEL_DTYPE)

@@ -28,6 +28,7 @@ _PALENESS = 0.12
 """What an event of the pale part counts."""
 _TILE_WIDTH = 400
 _BORDER = 4
+_COLUMNS = 3
 _MOST_COUNTED = 255
 
 
@@ -185,17 +186,16 @@ class _Moment:
             step_ms = style.neighbour_step_us / 1000
             for number, step in enumerate(around):
                 tiles.append(self._tile(2 + number, f"{step * step_ms:+g} ms" if step else "the moment", style))
-        rows = [tiles] if tiles else []
-        if longer:
-            start = 2 + len(around)
-            captions = [f"the last {window / 1000:g} ms" for window in longer]
-            rows.append([self._tile(start + number, caption, style) for number, caption in enumerate(captions)])
-        if not rows:
+        start = 2 + len(around)
+        tiles += [
+            self._tile(start + number, f"the last {window / 1000:g} ms", style) for number, window in enumerate(longer)
+        ]
+        if not tiles:
             return None
-        background = THEMES[style.theme].background
-        columns = max(len(row) for row in rows)
-        empty = np.full_like(rows[0][0], background)
-        return np.concatenate([np.concatenate(row + [empty] * (columns - len(row)), axis=1) for row in rows])
+        tiles += [np.full_like(tiles[0], THEMES[style.theme].background)] * (-len(tiles) % min(_COLUMNS, len(tiles)))
+        columns = min(_COLUMNS, len(tiles))
+        rows = [tiles[first : first + columns] for first in range(0, len(tiles), columns)]
+        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
     def _tile(self, number: int, caption: str, style: PictureStyle) -> np.ndarray:
         """One window of the sheet with its caption; large sensors are shown smaller."""
