@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import HEIGHT, WIDTH, write_recording
+from labelling_export import HEIGHT, WIDTH, write_recording
 
 from leod.drawing.pictures import LIGHT, paint_counts
 from leod.errors import DataError
@@ -86,7 +86,7 @@ def test_the_sheet_shows_neighbours_and_longer_windows(tmp_path: Path) -> None:
     tiles = [made.sheet[: height - 40, n * width : (n + 1) * width - 8] for n in range(3)]
     tiles.append(made.sheet[height : 2 * height - 40, : width - 8])
     blue = [
-        (tile[..., 2].astype(int) > tile[..., 0].astype(int) + 20).any(axis=0).nonzero()[0] * 48 // width
+        (tile[..., 2].astype(int) > tile[..., 0].astype(int) + 20).any(axis=0).nonzero()[0] // (width // WIDTH)
         for tile in tiles
     ]
     assert [sorted(set(columns.tolist())) for columns in blue] == [[10], [20], [30], [10, 20]]
