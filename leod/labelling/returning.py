@@ -182,8 +182,9 @@ class _Finder:
         return (
             f"the picture {entry.name!r} is not in the manifest {place}"
             + (f"; the closest is {close[0]!r}" if close else "")
-            + ". Tools may add to the names of pictures, but must leave their end, _t<time>_<key>, as it is. Take the "
-            "picture out of the project, or give it its name back."
+            + ". Tools may add to the names of pictures, but must leave their end, _t<time>_<key>, as it is. From "
+            "Label Studio, export as JSON: where pictures are part of the tasks, its other formats name them anew. "
+            "Else take the picture out of the project, or give it its name back."
         )
 
 

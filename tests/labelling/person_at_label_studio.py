@@ -4,7 +4,7 @@ Usage: python person_at_label_studio.py URL TOKEN FOLDER OUTPUT
 
 Makes a project of FOLDER's labelling interface and tasks. Submits the first task's predictions as they are; moves the
 box of the third task by a tenth of a percent to the right; finds nothing on the second; skips the fourth; leaves the
-fifth alone. Exports the project to OUTPUT, and as YOLO, COCO and VOC beside it where the server can.
+fifth alone. Exports the project to OUTPUT as JSON, and as COCO, YOLO and Pascal VOC beside it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ def main(url: str, token: str, folder: Path, output: Path) -> None:
             client.annotations.create(id=task.id, result=[], was_cancelled=True, lead_time=1.0)
     content = b"".join(client.projects.exports.download_sync(project.id, export_type="JSON", download_all_tasks=True))
     output.write_bytes(content)
+    for name in ("COCO", "YOLO", "VOC"):
+        pieces = client.projects.exports.download_sync(project.id, export_type=name, download_resources=False)
+        output.with_name(f"{output.stem}-{name}.zip").write_bytes(b"".join(pieces))
 
 
 if __name__ == "__main__":
