@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _LABELS, _IMAGE = "label", "image"
 _COLOURS = ("#2c5cce", "#e26a54", "#00803c", "#b2008c", "#c86e00", "#0082a0", "#7a4fb5", "#8a7a00", "#505050")
+_LARGE_BYTES = 200 << 20
 _SHAPES = ("polygon", "brush", "keypoint", "ellipse", "vector", "bitmask", "magicwand")
 
 
@@ -39,6 +40,14 @@ def write(folder: Path, export: Export) -> None:
     Pictures are part of the tasks, so nothing has to be served, unless a web server is named.
     """
     write_json(folder / "tasks.json", [_task(picture, export) for picture in export.pictures])
+    size = (folder / "tasks.json").stat().st_size
+    if size > _LARGE_BYTES:
+        logger.warning(
+            "label-studio/tasks.json has %d MB, as the pictures are in it, and Label Studio refuses more than 250 MB. "
+            "Take fewer moments (--count), leave the sheets out (--neighbours 0 and one window), or let a web server "
+            "give it the pictures (--picture-url).",
+            size >> 20,
+        )
     sheets = any(picture.sheet is not None for picture in export.pictures)
     (folder / "config.xml").write_text(_interface(export.labels, sheets), encoding="utf-8")
 

@@ -7,6 +7,8 @@ Label Studio, and pins older versions of packages that are used here; in the tes
 
 from __future__ import annotations
 
+import json
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -73,6 +75,7 @@ def read_export(path: Path, name: str | None = None) -> tuple[list[DrawnPicture]
             "--format FORMAT.",
         )
     if not found:
+        _refuse_damaged(files)
         raise DataError(
             files.path,
             f"holds no annotations {f'in the format {name}' if name else 'in a known format'}; known are "
@@ -81,3 +84,15 @@ def read_export(path: Path, name: str | None = None) -> tuple[list[DrawnPicture]
     ((known, names),) = found.items()
     module = _MODULES[known]
     return module.read(files, names), module.export_ids(files, names)
+
+
+def _refuse_damaged(files: ExportFiles) -> None:
+    """Say so where nothing is recognised because a file is damaged."""
+    for name in files.names:
+        try:
+            if name.lower().endswith(".json"):
+                json.loads(files.text(name))
+            elif name.lower().endswith(".xml"):
+                ElementTree.fromstring(files.text(name))
+        except (json.JSONDecodeError, ElementTree.ParseError) as error:
+            raise DataError(files.place(name), f"is damaged ({error}). Export it again.") from None

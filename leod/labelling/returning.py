@@ -16,7 +16,7 @@ from leod.boxes.dtypes import IGNORED_CLASS_ID, LEFT_OUT_CLASS_ID, RECORDING_BOX
 from leod.errors import DataError
 from leod.labelling.annotations import Box, DrawnPicture
 from leod.labelling.class_names import ClassNames
-from leod.labelling.manifest import ExportedPicture, Manifest
+from leod.labelling.manifest import ExportedPicture, Manifest, class_name
 
 Unchanged = Literal["error", "labelled", "unlabelled"]
 
@@ -109,7 +109,7 @@ def return_boxes(
             counts.not_labelled += 1
             continue
         boxes = _boxes(picture, entry, names, counts)
-        if entry.looked_at is None and unchanged != "labelled" and _came_back_as_it_was(picture, boxes):
+        if entry.looked_at is None and unchanged != "labelled" and _came_back_as_it_was(manifest, picture, entry):
             open_questions.append(entry)
             counts.not_labelled += 1
             continue
@@ -276,8 +276,19 @@ def rows_of(boxes: np.ndarray) -> list[tuple[int, tuple[float, ...]]]:
     ]
 
 
-def _came_back_as_it_was(picture: ExportedPicture, boxes: np.ndarray) -> bool:
-    return match(rows_of(boxes), rows_of(picture.boxes), _SAME_PX / picture.scale)
+def _came_back_as_it_was(manifest: Manifest, picture: ExportedPicture, entry: DrawnPicture) -> bool:
+    """Whether the boxes are those that were proposed; names count as the tool has them, before any mapping."""
+    proposed = [
+        Box(
+            float(box["x"]) * picture.scale + picture.left,
+            float(box["y"]) * picture.scale + picture.top,
+            float(box["w"]) * picture.scale,
+            float(box["h"]) * picture.scale,
+            class_name(int(box["class_id"]), manifest.classes),
+        )
+        for box in picture.boxes
+    ]
+    return _same_boxes(_in_pixels(entry, picture), proposed)
 
 
 def _boxes(picture: ExportedPicture, entry: DrawnPicture, names: ClassNames, counts: ReturnCounts) -> np.ndarray:

@@ -76,7 +76,7 @@ def export_frames(
     classes: str | None = None,
     checkpoint: Annotated[Path | None, Names("--checkpoint", "--weights")] = None,
     boxes: list[Path] | None = None,
-    confidence_threshold: Annotated[float, Names("--confidence")] = SHOWN_CONFIDENCE,
+    confidence_threshold: Annotated[float | None, Names("--confidence")] = None,
     count: int | None = None,
     windows_ms: str = "50,200",
     neighbours: int = 2,
@@ -102,7 +102,7 @@ def export_frames(
         checkpoint: Detector (`model.ckpt`) that proposes boxes.
         boxes: Box files, `<recording>_bbox.csv` (.npy, .json), or folders of them, that propose boxes in place of a
             detector; may be given several times.
-        confidence_threshold: Weaker boxes are not proposed.
+        confidence_threshold: Weaker boxes are not proposed; default: 0.3 for a detector, all that are in box files.
         count: Only so many moments, from the beginning of the list.
         windows_ms: Lengths of the windows that end at the moment, milliseconds: first that of the picture to label;
             longer ones, which make slow objects visible, stand in the sheet.
@@ -135,6 +135,7 @@ def export_frames(
         (folder / _IMAGES).mkdir()
         made: dict[Moment, tuple[ExportedPicture, str | None]] = {}
         empty: list[str] = []
+        shown: dict[str, Path] = {}
         for path, files in recordings.items():
             of_recording = {moment.t_us: moment for moment in chosen if moment.recording == path}
             _check_times(path, of_recording)
@@ -149,8 +150,12 @@ def export_frames(
                     moment = of_recording[pictures.t_us]
                     near = _nearest(proposed, moment.t_us, style.windows_us[0] // 2)
                     made[moment] = _save(folder, recording, moment, pictures, style, near)
+                    name = made[moment][0].file
+                    if name in shown:
+                        raise DataError(path, f"is the same recording as {shown[name]}. Name its moments once.")
+                    shown[name] = path
                     if not pictures.events:
-                        empty.append(made[moment][0].file)
+                        empty.append(name)
         ordered = [made[moment] for moment in chosen]
         manifest = write_manifest(folder / MANIFEST_NAME, class_names, [picture for picture, _ in ordered], home=output)
         export = Export(
@@ -236,7 +241,7 @@ class _Proposals:
         classes: Class names in label-id order.
         checkpoint: The detector, or None.
         boxes: Box files and folders of them, or None.
-        confidence_threshold: Least score.
+        confidence_threshold: Least score; None: what is usual for a detector, all boxes of files.
         window_us: Length of the window of the pictures.
     """
 
@@ -245,13 +250,14 @@ class _Proposals:
         classes: tuple[str, ...],
         checkpoint: Path | None,
         boxes: list[Path] | None,
-        confidence_threshold: float,
+        confidence_threshold: float | None,
         window_us: int,
     ) -> None:
         self._classes = classes
         self._checkpoint = checkpoint
         self._sources = list(boxes or ())
-        self._threshold = confidence_threshold
+        usual = 0.0 if checkpoint is None else SHOWN_CONFIDENCE
+        self._threshold = usual if confidence_threshold is None else confidence_threshold
         self._window_us = window_us
         self._files: dict[str, Path] = {}
         self.model = "boxes"

@@ -173,6 +173,19 @@ def test_what_does_not_fit_together_is_said_and_leaves_nothing(tmp_path: Path) -
     assert not list(tmp_path.glob(".incomplete*"))
 
 
+def test_the_same_recording_twice_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        write_recording(tmp_path / name / "drive.dat")
+    write_moments(tmp_path / "moments.csv", [Moment(tmp_path / name / "drive.dat", 400_000, "", 0.0) for name in "ab"])
+    with pytest.raises(DataError, match=r"b/drive.dat: is the same recording as .*a/drive.dat"):
+        export_frames(tmp_path / "moments.csv", tmp_path / "out", classes="car")
+
+
+def test_weak_boxes_of_files_are_proposed_unless_told_otherwise(tmp_path: Path) -> None:
+    assert len(read_manifest(export(tmp_path / "all", "coco")).pictures[0].boxes) == 2
+    assert len(read_manifest(export(tmp_path / "few", "coco", confidence_threshold=0.5)).pictures[0].boxes) == 1
+
+
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_recording(tmp_path / "a.dat")
     write_moments(tmp_path / "moments.csv", [Moment(tmp_path / "a.dat", 400_000, "", 0.0)])

@@ -281,6 +281,8 @@ def test_pictures_that_came_back_as_they_went_out_are_asked_about(tmp_path: Path
         DataError, match=r"3 of 3 pictures came back as they went out.*--unchanged labelled.*unlabelled"
     ):
         import_labels(folder / name, folder)
+    with pytest.raises(DataError, match="3 of 3 pictures came back"):
+        import_labels(folder / name, folder, classes="pedestrian,car", mapping=["car=ignored"])
     with pytest.raises(DataError, match="no picture is labelled"):
         import_labels(folder / name, folder, unchanged="unlabelled")
     summary = import_labels(folder / name, folder, unchanged="labelled")
@@ -380,7 +382,10 @@ def test_another_size_of_a_picture_is_refused(tmp_path: Path) -> None:
         ((-20, 4, 5, 5, "car"), "region 1.*: the box lies outside the picture"),
         ((3, 4, 0, 5, "car"), "region 1.*: the box is 0 x 40 pixels, it has no area.*stray click"),
         ((3, 4, 5, 5, "Car"), r"region 1.*: class 'Car' .*\(did you mean 'car'\? Case counts.\).*--map 'Car=car'"),
-        ((3, 4, 5, 5, "pedestrain"), r"region 1.*: class 'pedestrain' .*did you mean 'pedestrian'.*--map 'pedestrain=pedestrian'"),
+        (
+            (3, 4, 5, 5, "pedestrain"),
+            r"region 1.*: class 'pedestrain' .*did you mean 'pedestrian'.*--map 'pedestrain=pe",
+        ),
         ((3, 4, 5, 5, "zebra"), "region 1.*: class 'zebra' .*--map 'zebra=CLASS', or --map 'zebra=null'"),
     ],
 )
@@ -474,6 +479,13 @@ def test_an_empty_export_is_refused(tmp_path: Path) -> None:
     refused(folder, label_studio(folder, {}), r"no picture is labelled \(3 are there, none of them finished\).*submit")
     (tmp_path / "nothing.json").write_text("[]")
     refused(folder, tmp_path / "nothing.json", "holds no picture. Was it the right project")
+
+
+@pytest.mark.parametrize("name", ["coco/instances.json", "cvat/annotations.xml", "label-studio/tasks.json"])
+def test_an_export_that_was_cut_off_is_refused(tmp_path: Path, name: str) -> None:
+    folder = export(tmp_path, name.split("/")[0])
+    (folder / name).write_text((folder / name).read_text()[:-9])
+    refused(folder, folder / name, rf"{Path(name).name}: is damaged \(.*Export it again")
 
 
 def test_a_manifest_edited_by_hand_is_refused(tmp_path: Path) -> None:
