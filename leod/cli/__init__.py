@@ -32,6 +32,8 @@ COMMANDS = {
         "suggest-frames": "leod.stages.suggest_frames:suggest_frames",
         "export-onnx": "leod.stages.export_onnx:export_onnx",
         "export-labels": "leod.stages.export_labels:export_labels",
+        "export-frames": "leod.stages.export_frames:export_frames",
+        "import-labels": "leod.stages.import_labels:import_labels",
         "convert-boxes": "leod.stages.convert_boxes:convert_boxes",
         "suggest-corrections": "leod.stages.suggest_corrections:suggest_corrections",
         "schema": "leod.stages.schema:schema",

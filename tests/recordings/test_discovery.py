@@ -1,7 +1,7 @@
 import pytest
 
 from leod.errors import DataError
-from leod.recordings.discovery import find_recordings
+from leod.recordings.discovery import RecordingFiles, find_recordings, new_box_file, recording_files
 
 
 def fill(folder, *names):
@@ -47,3 +47,31 @@ def test_incomplete_folders(tmp_path, names, message):
 def test_missing_folder(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         find_recordings(tmp_path / "train")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".json"])
+def test_one_recording_and_its_boxes(tmp_path, suffix):
+    (tmp_path / "a_td.dat").touch()
+    (tmp_path / "ab_bbox.csv").touch()
+    assert recording_files(tmp_path / "a_td.dat") == RecordingFiles("a", tmp_path / "a_td.dat", None)
+    assert new_box_file(recording_files(tmp_path / "a_td.dat")) == tmp_path / "a_bbox.csv"
+    (tmp_path / f"a_bbox{suffix}").touch()
+    assert recording_files(tmp_path / "a_td.dat").boxes == tmp_path / f"a_bbox{suffix}"
+    (tmp_path / "a_bbox.NPY").touch()
+    with pytest.raises(DataError, match=r"there is also a_bbox\..* for 'a'"):
+        recording_files(tmp_path / "a_td.dat")
+    with pytest.raises(DataError, match=r"ab_bbox\.csv: is no recording"):
+        recording_files(tmp_path / "ab_bbox.csv")
+
+
+def test_one_recording_that_is_a_folder(tmp_path):
+    events = tmp_path / "drive" / "events" / "left" / "events.h5"
+    events.parent.mkdir(parents=True)
+    events.touch()
+    expected = RecordingFiles("drive", events, None)
+    assert recording_files(tmp_path / "drive") == recording_files(events) == expected
+    assert new_box_file(expected) == tmp_path / "drive_bbox.csv"
+    boxes = tmp_path / "drive" / "object_detections" / "left" / "tracks.npy"
+    boxes.parent.mkdir(parents=True)
+    boxes.touch()
+    assert recording_files(tmp_path / "drive").boxes == boxes
