@@ -234,35 +234,6 @@ def names_in(folder: Path, skip: Collection[str] = (), ignore: Collection[str] =
     return _look_through(folder, ignore).events.keys() - set(skip) if folder.is_dir() else set()
 
 
-def recording_files(path: Path) -> RecordingFiles:
-    """The files of one recording: its events, and the boxes beside it.
-
-    Args:
-        path: The file of the events, or the folder in DSEC's layout, which its `events.h5` stands for as well.
-
-    Raises:
-        DataError: ``path`` does not exist, is no recording, or has two box files.
-    """
-    path = Path(path)
-    if path.parts[-3:] == _DSEC_EVENTS.parts:
-        path = path.parents[2]
-    if not path.exists():
-        raise DataError(path, "the recording does not exist.")
-    name = next((name for kind, name, _ in _classify(path) if kind == "events"), None)
-    if name is None:
-        raise DataError(
-            path, f"is no recording; expected a file like <name>_td.dat (also {', '.join(RECORDING_SUFFIXES)})."
-        )
-    beside = [entry for entry in sorted(path.parent.iterdir()) if entry.name.startswith(f"{name}_bbox.")]
-    entries = [entry for candidate in (path, *beside) for entry in _classify(candidate)]
-    boxes = [file for kind, _, file in entries if kind == "boxes"]
-    if len(boxes) > 1:
-        raise DataError(boxes[1], f"there is also {boxes[0].name} for {name!r}. Keep one of the two.")
-    events = next(file for kind, _, file in entries if kind == "events")
-    return RecordingFiles(name, events, boxes[0] if boxes else None)
-
-
 def new_box_file(files: RecordingFiles) -> Path:
     """Where the boxes of a recording without a box file belong."""
-    in_folder = files.events.parts[-3:] == _DSEC_EVENTS.parts
-    return (files.events.parents[3] if in_folder else files.events.parent) / f"{files.name}_bbox.csv"
+    return folder_or_file(files).parent / f"{files.name}_bbox.csv"
