@@ -374,12 +374,12 @@ def _save(
     """Write the pictures of a moment; the entry in the manifest, and the name of the sheet if there is one."""
     scale = style.scale or labelling_scale(recording.width)
     name = picture_name(recording, moment.t_us, scale, style.windows_us)
-    Image.fromarray(pictures.picture).save(folder / _IMAGES / name, optimize=True)
+    Image.fromarray(pictures.picture).save(folder / _IMAGES / name)
     sheet = None
     if pictures.sheet is not None:
         (folder / _CONTEXT).mkdir(exist_ok=True)
         sheet = name
-        Image.fromarray(pictures.sheet).save(folder / _CONTEXT / sheet, optimize=True)
+        Image.fromarray(pictures.sheet).save(folder / _CONTEXT / sheet)
     proposed = proposed.copy()
     proposed["t"] = moment.t_us
     size = pictures.picture.shape[0], pictures.picture.shape[1]
