@@ -4,7 +4,7 @@ The picture to label holds the events of a window that ends at the moment; it is
 square of whole pixels, so that places on it and on the sensor differ by one factor. A longer window makes slow objects
 visible; its events older than `RECENT_US` are pale, so that objects are seen where they are at the end of it.
 
-The sheet shows windows some time before and after the moment, and longer windows that end at it.
+The sheet shows short windows some time before and after the moment, and other windows that end at it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ class PictureStyle:
     Attributes:
         windows_us: Lengths of the windows that end at the moment: the first is that of the picture to label, further
             ones stand in the sheet.
-        neighbours: Number of windows before the moment that the sheet shows, and of windows after it.
+        neighbours: Number of windows before the moment that the sheet shows, and of windows after it; they are at most
+            `RECENT_US` long.
         neighbour_step_us: How far they are apart.
         scale: Enlargement of the picture to label; 0: such that small sensors can be labelled.
         theme: Name of the colours, see `leod.drawing.pictures.THEMES`.
     """
 
-    windows_us: tuple[int, ...] = (50_000, 200_000)
+    windows_us: tuple[int, ...] = (200_000, 500_000)
     neighbours: int = 2
     neighbour_step_us: int = 100_000
     scale: int = 0
@@ -139,7 +140,7 @@ def _spans(style: PictureStyle) -> list[tuple[int, int]]:
     return [
         (-recent, 0),
         (-window, -recent),
-        *((shift - window, shift) for shift in around),
+        *((shift - recent, shift) for shift in around),
         *((-longer, 0) for longer in style.windows_us[1:]),
     ]
 

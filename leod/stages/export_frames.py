@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 _IMAGES, _CONTEXT = "images", "context"
 _LARGEST_SCALE = 32
+_NEAR_US = 50_000
+"""Boxes of windows that end this close to a moment are proposed for it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def export_frames(
     boxes: list[Path] | None = None,
     confidence_threshold: Annotated[float | None, Names("--confidence")] = None,
     count: int | None = None,
-    windows_ms: str = "50,200",
+    windows_ms: str = "200,500",
     neighbours: int = 2,
     neighbour_step_ms: float = 100.0,
     scale: int = 0,
@@ -104,9 +106,9 @@ def export_frames(
             detector; may be given several times.
         confidence_threshold: Weaker boxes are not proposed; default: 0.3 for a detector, all that are in box files.
         count: Only so many moments, from the beginning of the list.
-        windows_ms: Lengths of the windows that end at the moment, milliseconds: first that of the picture to label;
-            longer ones, which make slow objects visible, stand in the sheet.
-        neighbours: Windows before the moment in the sheet, and windows after it.
+        windows_ms: Lengths of the windows that end at the moment, milliseconds: first that of the picture to label,
+            in which events older than 50 ms are pale; others stand in the sheet. Slow objects need long ones.
+        neighbours: Windows of up to 50 ms before the moment in the sheet, and windows after it.
         neighbour_step_ms: How far they are apart, milliseconds.
         scale: Enlargement of the picture to label, a whole number; 0: such that small sensors can be labelled.
         theme: 'light' or 'dark'.
@@ -129,7 +131,7 @@ def export_frames(
     chosen = read_moments(moments)[:count]
     class_names = _classes(classes, checkpoint)
     recordings = {path: recording_files(path) for path in dict.fromkeys(moment.recording for moment in chosen)}
-    proposals = _Proposals(class_names, checkpoint, boxes, confidence_threshold, style.windows_us[0])
+    proposals = _Proposals(class_names, checkpoint, boxes, confidence_threshold)
     proposals.check(recordings.values())
     with atomic_directory(output) as folder:
         (folder / _IMAGES).mkdir()
@@ -148,7 +150,7 @@ def export_frames(
                 found = moment_pictures(opened, list(of_recording), style)
                 for pictures in progress(found, f"drawing {files.name}", total=len(of_recording), unit="picture"):
                     moment = of_recording[pictures.t_us]
-                    near = _nearest(proposed, moment.t_us, style.windows_us[0] // 2)
+                    near = _nearest(proposed, moment.t_us)
                     made[moment] = _save(folder, recording, moment, pictures, style, near)
                     name = made[moment][0].file
                     if name in shown:
@@ -195,7 +197,7 @@ def _style(windows_ms: str, neighbours: int, neighbour_step_ms: float, scale: in
     if not windows_us or min(windows_us) < 1 or max(windows_us) > 60_000_000:
         raise ConfigError(
             f"--windows-ms {windows_ms!r}: expected lengths in milliseconds above 0 and up to 60000, separated by "
-            "commas, for example 50,200"
+            "commas, for example 200,500"
         )
     if not 0 <= neighbours <= 10 or not 0 < neighbour_step_ms <= 60_000:
         raise ConfigError(
@@ -242,7 +244,6 @@ class _Proposals:
         checkpoint: The detector, or None.
         boxes: Box files and folders of them, or None.
         confidence_threshold: Least score; None: what is usual for a detector, all boxes of files.
-        window_us: Length of the window of the pictures.
     """
 
     def __init__(
@@ -251,14 +252,12 @@ class _Proposals:
         checkpoint: Path | None,
         boxes: list[Path] | None,
         confidence_threshold: float | None,
-        window_us: int,
     ) -> None:
         self._classes = classes
         self._checkpoint = checkpoint
         self._sources = list(boxes or ())
         usual = 0.0 if checkpoint is None else SHOWN_CONFIDENCE
         self._threshold = usual if confidence_threshold is None else confidence_threshold
-        self._window_us = window_us
         self._files: dict[str, Path] = {}
         self.model = "boxes"
         if checkpoint is not None:
@@ -336,7 +335,7 @@ class _Proposals:
         times: RecordingTimesConfig,
         hardware: HardwareConfig,
     ) -> np.ndarray:
-        end_us = last_us + self._window_us
+        end_us = last_us + _NEAR_US
         end_us = end_us if times.end_us is None else min(end_us, times.end_us)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "found.npy"
@@ -354,13 +353,13 @@ class _Proposals:
         return found
 
 
-def _nearest(proposed: np.ndarray, t_us: int, tolerance_us: int) -> np.ndarray:
-    """The boxes of the time nearest to a moment; none if it is further away than ``tolerance_us``."""
+def _nearest(proposed: np.ndarray, t_us: int) -> np.ndarray:
+    """The boxes of the time nearest to a moment; none if it is further away than `_NEAR_US`."""
     if not len(proposed):
         return proposed
     distance = np.abs(proposed["t"] - t_us)
     nearest = proposed["t"][np.argmin(distance)]
-    return proposed[proposed["t"] == nearest] if distance.min() <= tolerance_us else proposed[:0]
+    return proposed[proposed["t"] == nearest] if distance.min() <= _NEAR_US else proposed[:0]
 
 
 def _save(
@@ -374,12 +373,12 @@ def _save(
     """Write the pictures of a moment; the entry in the manifest, and the name of the sheet if there is one."""
     scale = style.scale or labelling_scale(recording.width)
     name = picture_name(recording, moment.t_us, scale, style.windows_us)
-    Image.fromarray(pictures.picture).save(folder / _IMAGES / name, optimize=True)
+    Image.fromarray(pictures.picture).save(folder / _IMAGES / name)
     sheet = None
     if pictures.sheet is not None:
         (folder / _CONTEXT).mkdir(exist_ok=True)
         sheet = name
-        Image.fromarray(pictures.sheet).save(folder / _CONTEXT / sheet, optimize=True)
+        Image.fromarray(pictures.sheet).save(folder / _CONTEXT / sheet)
     proposed = proposed.copy()
     proposed["t"] = moment.t_us
     size = pictures.picture.shape[0], pictures.picture.shape[1]

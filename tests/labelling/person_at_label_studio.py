@@ -1,10 +1,10 @@
 """What a person does in Label Studio, through its own SDK. Runs in the environment of Label Studio, not in ours.
 
-Usage: python person_at_label_studio.py URL TOKEN FOLDER OUTPUT
+Usage: python person_at_label_studio.py URL TOKEN FOLDER OUTPUT [CONVERSION...]
 
 Makes a project of FOLDER's labelling interface and tasks. Submits the first task's predictions as they are; moves the
 box of the third task by a tenth of a percent to the right; finds nothing on the second; skips the fourth; leaves the
-fifth alone. Exports the project to OUTPUT as JSON, and as COCO, YOLO and Pascal VOC beside it.
+fifth alone. Exports the project to OUTPUT as JSON, and in other formats of the server beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from label_studio_sdk import LabelStudio
 
 
-def main(url: str, token: str, folder: Path, output: Path) -> None:
+def main(url: str, token: str, folder: Path, output: Path, conversions: list[str]) -> None:
     """Do all of it."""
     client = LabelStudio(base_url=url, api_key=token)
     project = client.projects.create(title="events", label_config=(folder / "config.xml").read_text(encoding="utf-8"))
@@ -39,10 +39,10 @@ def main(url: str, token: str, folder: Path, output: Path) -> None:
             client.annotations.create(id=task.id, result=[], was_cancelled=True, lead_time=1.0)
     content = b"".join(client.projects.exports.download_sync(project.id, export_type="JSON", download_all_tasks=True))
     output.write_bytes(content)
-    for name in ("COCO", "YOLO", "VOC"):
+    for name in conversions:
         pieces = client.projects.exports.download_sync(project.id, export_type=name, download_resources=False)
         output.with_name(f"{output.stem}-{name}.zip").write_bytes(b"".join(pieces))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:])

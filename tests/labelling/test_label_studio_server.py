@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -23,8 +24,6 @@ from tool_environments import environment, tool_folder, tool_python
 
 from leod.boxes.box_files import read_boxes, write_boxes
 from leod.boxes.operations import is_empty_moment
-from leod.errors import DataError
-from leod.labelling.manifest import read_manifest
 from leod.labelling.moments import Moment, write_moments
 from leod.stages.export_frames import export_frames
 from leod.stages.import_labels import import_labels
@@ -93,10 +92,14 @@ def server(python: Path, tmp_path: Path) -> Iterator[str]:
     fresh = tool_folder("label-studio") / "fresh-database"
     with FileLock(f"{fresh}.lock"):
         if not fresh.is_dir():
-            making = tmp_path / "fresh"
-            with running_server(python, making):
-                pass
-            shutil.move(making, fresh)
+            # Hundreds of migrations, each of which waits for the disk: in memory it takes a third of the time.
+            memory = Path("/dev/shm")
+            with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+                making = Path(folder) / "data"
+                with running_server(python, making):
+                    pass
+                shutil.copytree(making, f"{fresh}.incomplete", dirs_exist_ok=True)
+            Path(f"{fresh}.incomplete").replace(fresh)
     shutil.copytree(fresh, tmp_path / "server")
     with running_server(python, tmp_path / "server") as address:
         yield address
@@ -107,7 +110,7 @@ def test_labels_go_through_the_real_server_and_come_back(tmp_path: Path, python:
     write_recording(recording, height=HEIGHT, width=WIDTH)
     write_moments(tmp_path / "moments.csv", [Moment(recording, t_us, "much moves", 1.0) for t_us in TIMES])
     rng = np.random.default_rng(0)
-    places = rng.uniform(1, 60, (10, 4)).tolist()
+    places = rng.uniform(1, 45, (10, 4)).tolist()
     proposed = boxes_of(*((TIMES[number // 2], *place, number % 2, 0.8) for number, place in enumerate(places)))
     (tmp_path / "proposed").mkdir()
     write_boxes(tmp_path / "proposed" / "drive_bbox.csv", proposed, CLASSES)
@@ -131,13 +134,6 @@ def test_labels_go_through_the_real_server_and_come_back(tmp_path: Path, python:
             np.testing.assert_allclose(mine[edge], theirs[edge], atol=0.01)
     assert import_labels(exported, folder).written == []
 
-    # The tool's own conversions of the same project come back as well, where they know the pictures' names.
-    for name in ("COCO", "YOLO", "VOC"):
-        archive = exported.with_name(f"project-{name}.zip")
-        with pytest.raises(DataError, match="export as JSON"):
-            import_labels(archive, folder, unchanged="labelled", output=tmp_path / name)
-    assert len(read_manifest(folder).pictures) == len(TIMES)
-
 
 def test_the_tools_own_conversions_come_back_if_pictures_have_names(tmp_path: Path, python: Path, server: str) -> None:
     recording = tmp_path / "recordings" / "drive_td.dat"
@@ -153,6 +149,7 @@ def test_the_tools_own_conversions_come_back_if_pictures_have_names(tmp_path: Pa
         tmp_path / "moments.csv", folder, classes=",".join(CLASSES), boxes=[tmp_path / "proposed"], picture_url=url
     )
     person = [str(python), str(_PERSON), server, _TOKEN, str(folder / "label-studio"), str(exported)]
+    person += ["COCO", "YOLO", "VOC"]
     subprocess.run(person, check=True, env=environment(), timeout=300)
     import_labels(exported, folder)
     expected = read_boxes(recording.with_name("drive_bbox.csv"), CLASSES)
