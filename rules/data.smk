@@ -39,10 +39,10 @@ if DATASET.recordings:
             FILES.log("preprocess"),
         benchmark:
             FILES.benchmark("preprocess")
+        # Before trainings: while they run, one ending after the other, there are never enough cores free at once.
+        priority: 20
         conda:
             "../envs/leod.yaml"
-        # Before all that takes hours: behind trainings that start one by one it would wait until enough cores are free at once.
-        priority: 20
         threads: STUDY.preprocess.processes
         resources:
             mem_mb=2000 * STUDY.preprocess.processes,
