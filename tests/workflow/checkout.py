@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -98,16 +99,12 @@ def copy_workflow(folder: Path) -> None:
     shutil.copy(REPOSITORY / "Snakefile", folder / "Snakefile")
 
 
-def pretending_checkout(folder: Path) -> Checkout:
+def pretending_checkout(folder: Path, study: dict[str, Any]) -> Checkout:
     copy_workflow(folder)
     programs = folder / "programs"
     programs.mkdir()
     stand_in = programs / "leod"
     stand_in.write_text(STAND_IN.format(python=sys.executable))
     stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
-    # Here, since the drills, which are programs of their own, do not see the helpers of the tests' folder.
-    from plain_study import plain_study
-
-    study = plain_study()
     study["pseudo_labels"]["shards"] = 1
     return Checkout(folder, study, [programs])

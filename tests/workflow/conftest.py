@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 from checkout import Checkout, pretending_checkout
+from plain_study import plain_study
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     """A checkout with the default study in which stages only pretend to work."""
-    return pretending_checkout(tmp_path)
+    return pretending_checkout(tmp_path, plain_study())
 
 
 @pytest.fixture(scope="session")
 def _finished_once(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    checkout = pretending_checkout(tmp_path_factory.mktemp("finished"))
+    checkout = pretending_checkout(tmp_path_factory.mktemp("finished"), plain_study())
     checkout.snakemake()
     return checkout
 

@@ -57,6 +57,7 @@ def test_six_arms_that_differ_after_pretraining(six_arms: Checkout) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_changed_or_further_arm_reruns_only_itself(checkout: Checkout) -> None:
     arms = {name: SIX_ARMS[name] for name in ("no_tracks", "short_tracks")}
     checkout.study |= {"arms": arms, "references": []}

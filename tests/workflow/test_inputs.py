@@ -67,6 +67,7 @@ def test_what_is_not_asked_for_is_not_repaired(finished: Checkout) -> None:
     assert "Nothing to be done" in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_changed_set_of_sequences_that_come_from_elsewhere_is_checked_again(checkout: Checkout) -> None:
     sequences = checkout.folder / "given"
     for split in ("train", "val", "test"):
