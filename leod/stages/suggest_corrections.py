@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from leod.boxes.box_files import write_boxes
 from leod.boxes.dtypes import LABEL_DTYPE
 from leod.boxes.operations import is_ground_truth
-from leod.config.schema import MergingConfig, PositiveInt, RecordingTimesConfig, StudyConfig, ViewsConfig
+from leod.config.schema import MergingConfig, PositiveInt, StudyConfig, ViewsConfig
 from leod.config.settings import TrackFilterSettings
 from leod.errors import ConfigError, DataError
 from leod.files import check_writable, read_json
@@ -192,12 +192,14 @@ class _Round:
     def advise(self, names: set[str]) -> None:
         """Warn of what the person has to know about the chosen sequences."""
         origins = {name: self._origins[name] for name in sorted(names)}
-        shifted = [name for name, origin in origins.items() if origin.times != RecordingTimesConfig()]
+        shifted = [name for name, origin in origins.items() if (origin.times.unit, origin.times.offset_us) != (None, 0)]
         if shifted:
+            times = origins[shifted[0]].times
+            unit = "" if times.unit is None else f"--time-unit {times.unit} "
             logger.warning(
-                "recording_times puts the clock of %s right; the moments are on the clock after that, as box files "
-                "are: give export-frames the same data set (--study)",
-                ", ".join(shifted),
+                "recording_times puts the clock of %s right, and the moments are on that clock, as box files are: give "
+                "export-frames %s--time-offset-us %d, too",
+                *(", ".join(shifted), unit, times.offset_us),
             )
         cut = [name for name, origin in origins.items() if origin.ends_at_last_label and name in self._unlabelled]
         if cut:

@@ -218,7 +218,7 @@ def test_moments_are_on_the_clock_that_boxes_are_on(lab: Lab, tmp_path: Path, ca
     shifted.prepare()
     moments = suggest(shifted, tmp_path / "after")
     assert [(m.recording, m.t_us - shift_us) for m in moments] == [(m.recording, m.t_us) for m in before]
-    assert "recording_times puts the clock of" in caplog.text
+    assert f"give export-frames --time-offset-us {shift_us}, too" in caplog.text
     for moment in moments:
         frame = frame_at(shifted, name_of(moment), moment.t_us)
         shifted.add(name_of(moment), box(moment.t_us))
