@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from leod.errors import DataError
-from leod.files import atomic_file
+from leod.files import atomic_file, write_json
 from leod.labelling.annotations import (
     Box,
     DrawnPicture,
@@ -76,8 +76,9 @@ def write(folder: Path, export: Export) -> None:
     ElementTree.indent(root)
     with atomic_file(folder / "annotations.xml") as temporary:
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
-    entries = ",\n  ".join(f'{{"name": "{name}", "type": "rectangle", "attributes": []}}' for name in export.labels)
-    (folder / "labels.json").write_text(f"[\n  {entries}\n]\n", encoding="utf-8")
+    write_json(
+        folder / "labels.json", [{"name": name, "type": "rectangle", "attributes": []} for name in export.labels]
+    )
     data = folder / "data"
     data.mkdir()
     for picture in export.pictures:

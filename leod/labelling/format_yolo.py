@@ -110,8 +110,11 @@ def _names_in(files: ExportFiles, name: str) -> list[str]:
     if not isinstance(content, dict):
         return []
     if suffix == ".json":
-        entries = sorted(content.get("categories") or [], key=lambda entry: entry["id"])
-        return [str(entry["name"]) for entry in entries]
+        try:
+            entries = sorted(content.get("categories") or [], key=lambda entry: entry["id"])
+            return [str(entry["name"]) for entry in entries]
+        except (KeyError, TypeError):
+            raise DataError(files.place(name), "its categories have no id and name. Export it again.") from None
     names = content.get("names") or []
     return [str(names[key]) for key in sorted(names)] if isinstance(names, dict) else [str(entry) for entry in names]
 
