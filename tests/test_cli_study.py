@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from working_folder import TRAINING, run, write_study, write_working_folder
 
 from leod.boxes.kept_labels import KeptLabels
+from leod.cli import COMMANDS
+from leod.cli.commands import build_command
+
+COMMAND_FUNCTIONS = {name: function for commands in COMMANDS.values() for name, function in commands.items()}
 
 
 @pytest.fixture
@@ -102,6 +108,14 @@ def test_exact_settings_need_no_budget(leod):
     status, text = leod(command.replace("--output out", "--output again"))
     assert status == 0, text
     assert content("again/training.json")["provenance"]["settings"] == settings
+
+
+@pytest.mark.parametrize("name", sorted(COMMAND_FUNCTIONS))
+def test_what_only_picks_settings_out_of_a_study_is_never_required(name):
+    module, _, attribute = COMMAND_FUNCTIONS[name].partition(":")
+    function = getattr(import_module(module), attribute)
+    required = {parameter.name for parameter in build_command(function).params if parameter.required}
+    assert required <= set(inspect.signature(function).parameters)
 
 
 @pytest.mark.parametrize(("ratio", "history"), [(0.5, 3), (0.1, 2)], ids=["the study's budget", "another one"])
