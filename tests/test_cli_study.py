@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -110,8 +111,13 @@ def test_exact_settings_need_no_budget(leod):
     assert content("again/training.json")["provenance"]["settings"] == settings
 
 
-@pytest.mark.parametrize("name", sorted(COMMAND_FUNCTIONS))
-def test_what_only_picks_settings_out_of_a_study_is_never_required(name):
+def commands_of_rules():
+    rules = (Path(__file__).resolve().parents[1] / "rules").glob("*.smk")
+    return sorted({name for file in rules for name in re.findall(r"leod ([a-z]+-?[a-z-]*) --", file.read_text())})
+
+
+@pytest.mark.parametrize("name", commands_of_rules())
+def test_rules_give_exact_settings_and_no_options_that_pick_them_out_of_a_study(name):
     module, _, attribute = COMMAND_FUNCTIONS[name].partition(":")
     function = getattr(import_module(module), attribute)
     required = {parameter.name for parameter in build_command(function).params if parameter.required}
