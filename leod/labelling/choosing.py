@@ -33,11 +33,14 @@ _NAMED = 2
 """Signs that are named at most."""
 _ACTIVITY_WEIGHT = 0.25
 """Beside a detector; it alone would never choose what it has not learnt to see."""
+_ENOUGH_ACTIVITY = 10.0
+"""Percentile of activity that is enough without a detector: more of it means larger objects, not better moments."""
 
 _LIKE_ANOTHER_RECORDING = 0.5
 """Two moments of different recordings are at most so similar, two of the same at least, if they look alike."""
 _RELATED_US = 10_000_000
 """Time after which what relates two moments of a recording, beside their look, has faded to 1/e."""
+_LEAST_LENGTH = 1e-9
 _LEAST_DIFFERENCE = 0.05
 """Moments that differ less are one moment."""
 _SAMPLE = 1_000
@@ -112,15 +115,22 @@ class Choice:
     scores: npt.NDArray[np.float64]
 
 
-def strengths(candidates: Candidates) -> npt.NDArray[np.float64]:
+def strengths(candidates: Candidates, half: float = 50.0) -> npt.NDArray[np.float64]:
     """How strong each sign is, 0..1, whatever its unit: half where it is as in the middle candidate that shows it.
+
+    Args:
+        candidates: All of them.
+        half: Percentile of those that show a sign at which it is half as strong as it can be.
 
     Returns:
         float64 [N, S].
     """
     amounts = candidates.amounts.astype(np.float64)
     shown = (amounts > 0) & candidates.eligible[:, None]
-    middle = [np.median(column[seen]) if seen.any() else 1.0 for column, seen in zip(amounts.T, shown.T, strict=True)]
+    middle = [
+        np.percentile(column[seen], half) if seen.any() else 1.0
+        for column, seen in zip(amounts.T, shown.T, strict=True)
+    ]
     return amounts / (amounts + np.array(middle))
 
 
@@ -130,10 +140,10 @@ def worth(candidates: Candidates) -> npt.NDArray[np.float64]:
     Returns:
         float64 [N]; 0 where it is not eligible.
     """
-    strong = strengths(candidates)
-    if strong.shape[1] == 1:
-        value = strong[:, 0]
+    if len(candidates.signs) == 1:
+        value = strengths(candidates, _ENOUGH_ACTIVITY)[:, 0]
     else:
+        strong = strengths(candidates)
         value = _ACTIVITY_WEIGHT * strong[:, 0] + (1 - _ACTIVITY_WEIGHT) * strong[:, 1:].mean(axis=1)
     return np.where(candidates.eligible, value * candidates.settled, 0.0)
 
@@ -216,6 +226,8 @@ def choose(
     generator = np.random.default_rng([seed, len(value)])
     value = np.asarray(value, np.float64) * (1.0 - _JITTER * generator.random(len(value)))
     look = np.asarray(descriptor, np.float64)
+    # What counts is where something moves; how much would make every large object unlike all others.
+    look /= np.maximum(np.linalg.norm(look, axis=1, keepdims=True), _LEAST_LENGTH)
     scale = _typical_distance(look[value > 0], generator)
     difference = np.ones(len(value))
     allowed = value > 0
