@@ -76,6 +76,17 @@ class Candidates:
         """Number of candidates."""
         return len(self.t_us)
 
+    @property
+    def look(self) -> npt.NDArray[np.float64]:
+        """What candidates are told apart by, float64 [N, D].
+
+        Without a detector it is where something moves; how much would make every large object unlike all others.
+        """
+        look = self.descriptor.astype(np.float64)
+        if len(self.signs) == 1:
+            look /= np.maximum(np.linalg.norm(look, axis=1, keepdims=True), _LEAST_LENGTH)
+        return look
+
     def select(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Candidates:
         """Some of them."""
         return Candidates(
@@ -200,7 +211,7 @@ def best_of_each_stretch(candidates: Candidates, stretch_us: int) -> Candidates:
 def choose(
     recording: npt.NDArray[np.int64],
     t_us: npt.NDArray[np.int64],
-    descriptor: npt.NDArray[np.float32],
+    look: npt.NDArray[np.float64],
     value: npt.NDArray[np.float64],
     count: int,
     seed: int,
@@ -212,7 +223,7 @@ def choose(
     Args:
         recording: int64 [N], number of the recording.
         t_us: int64 [N], time in microseconds.
-        descriptor: float32 [N, D], the look.
+        look: float64 [N, D], see `Candidates.look`.
         value: float64 [N], worth of each, 0..1; 0 = never chosen.
         count: How many are wanted.
         seed: Not negative. Candidates of about the same worth follow each other by chance.
@@ -225,9 +236,7 @@ def choose(
     """
     generator = np.random.default_rng([seed, len(value)])
     value = np.asarray(value, np.float64) * (1.0 - _JITTER * generator.random(len(value)))
-    look = np.asarray(descriptor, np.float64)
-    # What counts is where something moves; how much would make every large object unlike all others.
-    look /= np.maximum(np.linalg.norm(look, axis=1, keepdims=True), _LEAST_LENGTH)
+    look = np.asarray(look, np.float64)
     scale = _typical_distance(look[value > 0], generator)
     difference = np.ones(len(value))
     allowed = value > 0

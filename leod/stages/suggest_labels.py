@@ -136,7 +136,7 @@ def _choose(
     rows = choose(
         candidates.recording,
         candidates.t_us,
-        candidates.descriptor,
+        candidates.look,
         value,
         count,
         settings.seed,
