@@ -1,4 +1,4 @@
-"""The conda environment and pyproject.toml ask for the same packages."""
+"""The conda environment, the locks and pyproject.toml ask for the same packages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -60,3 +61,37 @@ def test_torchvision_goes_with_torch(project) -> None:
         int(versions[name].removeprefix(">=").split(".")[1]) for name in ("torch", "torchvision")
     )
     assert torchvision_minor == torch_minor + 15
+
+
+def locked_versions(name: str) -> dict[str, str]:
+    """Package → version of a lock; those of other platforms included."""
+    text = (REPOSITORY / "locks" / name).read_text()
+    return dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("name", "open_places"), [("run.txt", set()), ("run-cpu.txt", {"torch", "torchvision"})])
+def test_lock_holds_what_is_asked_for(project, name, open_places) -> None:
+    locked = locked_versions(name)
+    requirements = [Requirement(text) for text in project["project"]["dependencies"]]
+    assert {entry.name for entry in requirements} - locked.keys() == open_places
+    for entry in requirements:
+        if entry.name not in open_places:
+            assert entry.specifier.contains(locked[entry.name]), entry.name
+
+
+def test_locks_agree_and_the_tests_lock_holds_all_extras(project) -> None:
+    everything = locked_versions("test.txt")
+    extras = project["project"]["optional-dependencies"]
+    for requirement in (Requirement(text) for group in extras.values() for text in group):
+        if requirement.name != project["project"]["name"]:
+            assert requirement.specifier.contains(everything[requirement.name]), requirement.name
+    for name in ("run.txt", "run-cpu.txt"):
+        assert locked_versions(name).items() <= everything.items()
+
+
+def test_every_locked_package_has_a_hash() -> None:
+    for path in (REPOSITORY / "locks").glob("*.txt"):
+        entries = re.split(r"^(?=[\w.-]+==)", path.read_text(), flags=re.MULTILINE)[1:]
+        assert entries
+        for entry in entries:
+            assert "--hash=sha256:" in entry, (path.name, entry.splitlines()[0])
