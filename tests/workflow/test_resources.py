@@ -54,7 +54,7 @@ def test_the_profile_of_a_cluster_keeps_memory_growing_and_its_minutes_are_minut
         first, second, third = (resources[rule]["mem_mb"] for resources in jobs)
         assert (second, third) == (1.5 * first, 2 * first)
     assert jobs[0]["pretrain"]["mem_mb"] == 32000
-    # Between 9.16.3 and 9.19 Snakemake took them for seconds (its issue 4039): trainings would have ended after 24 min.
+    # From 9.16.3 to 9.19 Snakemake took them for seconds (its issue 4039): trainings would have ended after 24 minutes.
     assert jobs[0]["pretrain"]["runtime"] == jobs[0]["pretrain"]["time_limit_min"] == 1440
 
 
