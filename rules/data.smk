@@ -20,7 +20,8 @@ if DATASET.simulate is not None:
             recordings=DATASET.recordings,
             settings=settings(stage.SimulateSettings.from_study(STUDY)),
         message:
-            "Simulating the recordings of data set '{DATASET.name}'"
+            # Not Snakemake's own formatting, which looks among the importer's names where this is a module.
+            f"Simulating the recordings of data set '{DATASET.name}'"
         shell:
             logged(
                 "leod simulate --output {params.recordings:q} --manifest {output.manifest:q}"
