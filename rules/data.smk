@@ -19,8 +19,8 @@ if DATASET.simulate is not None:
         params:
             recordings=DATASET.recordings,
             settings=settings(stage.SimulateSettings.from_study(STUDY)),
+        # Not Snakemake's own formatting, which looks among the importer's names where this is a module.
         message:
-            # Not Snakemake's own formatting, which looks among the importer's names where this is a module.
             f"Simulating the recordings of data set '{DATASET.name}'"
         shell:
             logged(

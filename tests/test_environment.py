@@ -65,7 +65,9 @@ def test_torchvision_goes_with_torch(project) -> None:
 
 
 def lines_of(*arguments: object, **options) -> list[str]:
-    return subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=True, **options).stdout.split("\n")[:-1]
+    return subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=True, **options).stdout.split(
+        "\n"
+    )[:-1]
 
 
 def test_the_container_installs_what_pyproject_asks_for(project) -> None:
@@ -75,7 +77,9 @@ def test_the_container_installs_what_pyproject_asks_for(project) -> None:
     assert [split_requirement(line)[0] for line in torch] == ["torch", "torchvision"]
 
 
-@pytest.mark.parametrize(("workflow_of_its_own", "started"), [(False, "--snakefile /opt/image/Snakefile -n"), (True, "-n")])
+@pytest.mark.parametrize(
+    ("workflow_of_its_own", "started"), [(False, "--snakefile /opt/image/Snakefile -n"), (True, "-n")]
+)
 def test_snakemake_in_a_container_takes_the_workflow_of_the_folder_else_of_the_image(
     tmp_path: Path, workflow_of_its_own: bool, started: str
 ) -> None:

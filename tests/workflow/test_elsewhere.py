@@ -98,7 +98,9 @@ def module(root: Path) -> tuple[Place, Callable[..., str]]:
     place = Place(root)
     text = IMPORT.format(snakefile=place.clone / "Snakefile", key='["leod"]', renamed=" as leod_*")
     target = "results/smoke/summary.csv"
-    text += f'\n\nrule all:\n    default_target: True\n    input:\n        "done.txt",\n        rules.leod_all.input\n\n\n'
+    text += (
+        f'\n\nrule all:\n    default_target: True\n    input:\n        "done.txt",\n        rules.leod_all.input\n\n\n'
+    )
     text += f'rule after:\n    input:\n        "{target}",\n    output:\n        "done.txt",\n    shell:\n        "wc -l {{input}} > {{output}}"\n'
     (place.folder / "Snakefile").write_text(text)
     (place.folder / "mine.yaml").write_text(yaml.safe_dump({"leod": {"base": "smoke", "name": "smoke"}}))
@@ -134,7 +136,9 @@ JOBS = {"simulate": 1, "preprocess": 3, "pretrain": 3, "self_train": 3, "evaluat
 def planned(output: str) -> dict[str, int]:
     """Rule → number of jobs, without what an importing workflow puts in front of the names."""
     table = output.partition("Job stats:")[2].partition("total")[0]
-    return {name.removeprefix("leod_"): int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+    return {
+        name.removeprefix("leod_"): int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
+    }
 
 
 @pytest.mark.parametrize("arrange", PLACES)
@@ -207,9 +211,7 @@ def test_conda_environments_get_the_package_from_where_the_workflow_is(tmp_path:
     python.chmod(0o755)
     script = REPOSITORY / "envs" / "leod.post-deploy.sh"
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LEOD_SOURCE": source}
-    run = subprocess.run(
-        ["bash", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run(["bash", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("-m pip install --no-deps --no-build-isolation")
     assert run.stdout.rstrip().endswith(source)
