@@ -17,8 +17,8 @@ include: "rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         rules.summarise.output,
         rules.write_report.output,
         results_of_detectors("model"),
+    localrule: True

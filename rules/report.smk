@@ -2,11 +2,11 @@
 rule write_plan:
     output:
         plan=f"{RESULTS}/plan.json",
-    localrule: True
     log:
         FILES.log("write_plan"),
     benchmark:
         FILES.benchmark("write_plan")
+    localrule: True
     conda:
         "../envs/leod.yaml"
     resources:

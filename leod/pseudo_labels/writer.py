@@ -11,7 +11,8 @@
     <dataset>/val, <dataset>/test                       links to the original splits
 
 Kept ground truth is copied from the original row by row. Links are relative, so that a project folder can be moved as
-a whole; for LEOD's own programs, which cannot follow them, `export_dataset` makes absolute ones. Source of the layout: `EventSeqData.save` in the public repository Wuziyi616/LEOD.
+a whole; for LEOD's own programs, which cannot follow them, `export_dataset` makes absolute ones. Source of
+the layout: `EventSeqData.save` in the public repository Wuziyi616/LEOD.
 """
 
 from __future__ import annotations

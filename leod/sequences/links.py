@@ -1,8 +1,8 @@
 """Links to the frames of sequences: where they lead, and what to say where they lead nowhere.
 
-Our pseudo-labelled sets hold links that are relative to their own folder, so that a project can be moved as a whole. The
-program of the public repository Wuziyi616/LEOD writes the path of the original as it was given to it, as a rule relative
-to the folder that it runs in, and reads links in the same way: by their text, from its working folder.
+Our pseudo-labelled sets hold links that are relative to their own folder, so that a project can be moved as a whole.
+The programs of the public repository Wuziyi616/LEOD write the path of the original as it was given to them, as a rule
+relative to the folder that they run in, and read links in the same way: by their text, from the working folder.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def export_dataset(dataset: Annotated[Path, Argument()], output: Path, sequences
     """Write a pseudo-labelled data set for the published LEOD code: labels are copied, events are absolute links.
 
     The links of `track_filter` are relative to their own folder, so that a project can be moved as a whole. The
-    programs of the public repository Wuziyi616/LEOD follow the text of a link from the folder that they run in, and find
-    the events only by absolute links. The set itself is left as it is: nothing becomes stale.
+    programs of the public repository Wuziyi616/LEOD follow the text of a link from the folder that they run in, and
+    find the events only by absolute links. The set itself is left as it is: nothing becomes stale.
 
     Args:
         dataset: The data set, ours or LEOD's.

@@ -27,6 +27,23 @@ module leod:
 
 use rule * from leod{renamed}
 """
+RULES_OF_ITS_OWN = """
+
+rule all:
+    default_target: True
+    input:
+        "done.txt",
+        rules.leod_all.input,
+
+
+rule after:
+    input:
+        "results/smoke/summary.csv",
+    output:
+        "done.txt",
+    shell:
+        "wc -l {input} > {output}"
+"""
 DEPLOYED = """
 from snakemake.utils import min_version
 
@@ -97,12 +114,7 @@ def module(root: Path) -> tuple[Place, Callable[..., str]]:
     """Imported by another workflow with rules of its own; the study is a part of its configuration."""
     place = Place(root)
     text = IMPORT.format(snakefile=place.clone / "Snakefile", key='["leod"]', renamed=" as leod_*")
-    target = "results/smoke/summary.csv"
-    text += (
-        f'\n\nrule all:\n    default_target: True\n    input:\n        "done.txt",\n        rules.leod_all.input\n\n\n'
-    )
-    text += f'rule after:\n    input:\n        "{target}",\n    output:\n        "done.txt",\n    shell:\n        "wc -l {{input}} > {{output}}"\n'
-    (place.folder / "Snakefile").write_text(text)
+    (place.folder / "Snakefile").write_text(text + RULES_OF_ITS_OWN)
     (place.folder / "mine.yaml").write_text(yaml.safe_dump({"leod": {"base": "smoke", "name": "smoke"}}))
     return place, lambda *more: place.snakemake("--configfile", "mine.yaml", *more)
 
@@ -179,7 +191,7 @@ def test_names_of_a_study_are_looked_up_in_the_users_folder_first(tmp_path: Path
 
 
 def test_a_mistake_in_the_configuration_of_an_importing_workflow_is_named(tmp_path: Path) -> None:
-    place, run = module(tmp_path)
+    place, _ = module(tmp_path)
     (place.folder / "mine.yaml").write_text(yaml.safe_dump({"leod": {"base": "smoke", "name": "smoke", "round": 1}}))
     output = place.snakemake("-n", "--configfile", "mine.yaml", check=False)
     assert "unknown key 'round' (value 1); did you mean 'rounds'?" in output
@@ -187,7 +199,7 @@ def test_a_mistake_in_the_configuration_of_an_importing_workflow_is_named(tmp_pa
 
 
 def test_prefix_of_a_module_is_refused(tmp_path: Path) -> None:
-    place, run = module(tmp_path)
+    place, _ = module(tmp_path)
     snakefile = place.folder / "Snakefile"
     snakefile.write_text(snakefile.read_text().replace("    config:\n", '    prefix:\n        "sub"\n    config:\n', 1))
     output = place.snakemake("-n", "--configfile", "mine.yaml", check=False)
