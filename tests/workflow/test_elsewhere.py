@@ -20,7 +20,7 @@ from checkout import REPOSITORY, copy_workflow
 IMPORT = """
 module leod:
     snakefile:
-        "{snakefile}"
+        {snakefile}
     config:
         config{key}
 
@@ -65,6 +65,7 @@ class Place:
         clone: The clone.
         folder: The working directory.
         smoke: The smoke study in the clone.
+        environment: Further variables of Snakemake's environment.
     """
 
     def __init__(self, root: Path, clone: str = "clone", folder: str = "elsewhere") -> None:
@@ -72,12 +73,23 @@ class Place:
         copy_workflow(self.clone)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.smoke = self.clone / "configs" / "smoke.yaml"
-        self.before = self._files()
+        self.environment: dict[str, str] = {}
+        self.before = self.files()
 
-    def _files(self) -> set[Path]:
-        """Files of the clone, but for what Snakemake and Python note for themselves."""
+    def files(self) -> set[Path]:
+        """Files of the clone, but for what Git, Snakemake and Python note for themselves."""
         found = (path.relative_to(self.clone) for path in self.clone.rglob("*"))
-        return {path for path in found if not {".snakemake", "__pycache__"} & set(path.parts)}
+        return {path for path in found if not {".git", ".snakemake", "__pycache__"} & set(path.parts)}
+
+    def deploy(self, snakefile: str) -> None:
+        """Do what snakedeploy does: copy config/ and profiles/, write a workflow that imports ``snakefile``."""
+        for name in ("config", "profiles"):
+            shutil.copytree(self.clone / name, self.folder / name)
+        (self.folder / "workflow").mkdir()
+        imported = IMPORT.format(snakefile=snakefile, key="", renamed="").strip()
+        (self.folder / "workflow" / "Snakefile").write_text(DEPLOYED.format(module=imported))
+        config = self.folder / "config" / "config.yaml"
+        config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"base": "smoke", "name": "smoke"}))
 
     def snakemake(self, *arguments: object, cwd: Path | None = None, check: bool = True) -> str:
         """Run Snakemake; returns all that it says."""
@@ -86,7 +98,7 @@ class Place:
         result = subprocess.run(
             command,
             cwd=cwd or self.folder,
-            env=os.environ | {"PATH": path},
+            env=os.environ | {"PATH": path} | self.environment,
             capture_output=True,
             text=True,
             timeout=1800,
@@ -113,24 +125,36 @@ def other_directory(root: Path) -> tuple[Place, Callable[..., str]]:
 def module(root: Path) -> tuple[Place, Callable[..., str]]:
     """Imported by another workflow with rules of its own; the study is a part of its configuration."""
     place = Place(root)
-    text = IMPORT.format(snakefile=place.clone / "Snakefile", key='["leod"]', renamed=" as leod_*")
+    text = IMPORT.format(snakefile=f'"{place.clone}/Snakefile"', key='["leod"]', renamed=" as leod_*")
     (place.folder / "Snakefile").write_text(text + RULES_OF_ITS_OWN)
     (place.folder / "mine.yaml").write_text(yaml.safe_dump({"leod": {"base": "smoke", "name": "smoke"}}))
     return place, lambda *more: place.snakemake("--configfile", "mine.yaml", *more)
 
 
 def deployed(root: Path) -> tuple[Place, Callable[..., str]]:
-    """As snakedeploy leaves it: workflow/Snakefile imports that of the clone, config/ and profiles/ are copies."""
+    """As snakedeploy leaves it, but from a clone."""
     place = Place(root)
-    for name in ("config", "profiles"):
-        shutil.copytree(place.clone / name, place.folder / name)
-    text = DEPLOYED.format(
-        module=IMPORT.format(snakefile=place.clone / "workflow" / "Snakefile", key="", renamed="").strip()
-    )
-    (place.folder / "workflow").mkdir()
-    (place.folder / "workflow" / "Snakefile").write_text(text)
-    config = place.folder / "config" / "config.yaml"
-    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"base": "smoke", "name": "smoke"}))
+    place.deploy(f'"{place.clone}/workflow/Snakefile"')
+    return place, place.snakemake
+
+
+def hosted(root: Path) -> tuple[Place, Callable[..., str]]:
+    """As snakedeploy leaves it: the workflow stays in a repository, which Snakemake keeps a copy of in its cache."""
+    if shutil.which("git") is None or sys.platform != "linux":
+        pytest.skip("needs git, and the cache where Linux has it")
+    place = Place(root)
+    cached = root / "cache/snakemake/snakemake/source-cache/snakemake-git-cache/github.com/somebody/leod"
+    author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
+    for command in (
+        ("init", "--quiet"),
+        ("add", "."),
+        (*author, "commit", "--quiet", "--message=all"),
+        ("tag", "v1"),
+        ("clone", "--quiet", "--bare", ".", cached),
+    ):
+        subprocess.run(["git", *command], cwd=place.clone, check=True)
+    place.environment["XDG_CACHE_HOME"] = str(root / "cache")
+    place.deploy('github("somebody/leod", path="workflow/Snakefile", tag="v1")')
     return place, place.snakemake
 
 
@@ -141,7 +165,7 @@ def odd_names(root: Path) -> tuple[Place, Callable[..., str]]:
     return place, lambda *more: place.snakemake(*options, *more)
 
 
-PLACES = [from_elsewhere, other_directory, module, deployed, odd_names]
+PLACES = [from_elsewhere, other_directory, module, deployed, hosted, odd_names]
 JOBS = {"simulate": 1, "preprocess": 3, "pretrain": 3, "self_train": 3, "evaluate": 18, "write_report": 1}
 
 
@@ -170,7 +194,7 @@ def test_study_runs_and_leaves_the_clone_alone(
     assert "AP" in (results / "summary.md").read_text()
     assert (results / "report.html").stat().st_size > 10_000
     assert (place.folder / "data" / "smoke" / "sequences").is_dir()
-    assert place._files() == place.before
+    assert place.files() == place.before
     assert "Nothing to be done" in run()
     run("--report", "overview.html")
     # The report's captions are files of the clone.
