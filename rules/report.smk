@@ -6,10 +6,11 @@ rule write_plan:
         FILES.log("write_plan"),
     benchmark:
         FILES.benchmark("write_plan")
+    localrule: True
     conda:
         "../envs/leod.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         content=FILES.plan().model_dump(mode="json"),
@@ -38,7 +39,7 @@ rule summarise:
     conda:
         "../envs/leod.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=30,
     message:
         "Summarising the study: {output.table}"
@@ -63,7 +64,7 @@ rule write_report:
         "../envs/leod.yaml"
     threads: threads_of_detector()
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=60,
     params:
         figures=subpath(output.average_precision, parent=True),

@@ -31,6 +31,7 @@ COMMANDS = {
         "detect": "leod.stages.detect:detect",
         "suggest-frames": "leod.stages.suggest_frames:suggest_frames",
         "export-onnx": "leod.stages.export_onnx:export_onnx",
+        "export-dataset": "leod.stages.export_dataset:export_dataset",
         "export-labels": "leod.stages.export_labels:export_labels",
         "export-frames": "leod.stages.export_frames:export_frames",
         "import-labels": "leod.stages.import_labels:import_labels",
