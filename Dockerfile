@@ -16,17 +16,16 @@
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim
 
-# What changes least comes first. PyTorch alone is most of the image.
+# What changes least comes first; PyTorch is most of the image. The versions are those of the locks.
 ARG TORCH_INDEX=
-COPY pyproject.toml /opt/leod/
+COPY locks /opt/leod/locks
 WORKDIR /opt/leod
-COPY envs/requirements.py /opt/leod/envs/
-RUN python envs/requirements.py torch torchvision > /tmp/torch.txt \
-    && python -m pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --requirement /tmp/torch.txt \
-    && rm /tmp/torch.txt
-RUN python envs/requirements.py > /tmp/others.txt \
-    && python -m pip install --no-cache-dir --requirement /tmp/others.txt \
-    && rm /tmp/others.txt
+RUN if [ -n "$TORCH_INDEX" ]; then \
+        python -m pip install --no-cache-dir --index-url "$TORCH_INDEX" $(grep -oE '^torch(vision)?==[0-9.]+' locks/run.txt) \
+        && python -m pip install --no-cache-dir --requirement locks/run-cpu.txt; \
+    else \
+        python -m pip install --no-cache-dir --requirement locks/run.txt; \
+    fi
 
 # The workflow and its package.
 COPY . /opt/leod
