@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 from checkout import REPOSITORY, copy_workflow
+from packaging.version import Version
 
 IMPORT = """
 module leod:
@@ -140,8 +142,8 @@ def deployed(root: Path) -> tuple[Place, Callable[..., str]]:
 
 def hosted(root: Path) -> tuple[Place, Callable[..., str]]:
     """As snakedeploy leaves it: the workflow stays in a repository, which Snakemake keeps a copy of in its cache."""
-    if shutil.which("git") is None or sys.platform != "linux":
-        pytest.skip("needs git, and the cache where Linux has it")
+    if shutil.which("git") is None or sys.platform != "linux" or Version(version("snakemake")) < Version("9.14.6"):
+        pytest.skip("needs git, and a Snakemake that keeps copies of repositories where Linux has its caches")
     place = Place(root)
     cached = root / "cache/snakemake/snakemake/source-cache/snakemake-git-cache/github.com/somebody/leod"
     author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
