@@ -23,6 +23,7 @@ include: "rules/report.smk"
 localrules:
     all,
     write_plan,
+    write_study,
 
 
 rule all:
@@ -30,4 +31,5 @@ rule all:
     input:
         rules.summarise.output,
         rules.write_report.output,
+        rules.write_study.output,
         results_of_detectors("model"),
