@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from leod.errors import DataError
-from leod.packs.archive import CONTENTS_NAME, study_of, unpack_archive, unpacked_study
+from leod.packs.archive import study_of, unpack_archive, unpacked_study
+from leod.packs.names import CONTENTS_NAME
 from leod.packs.study_files import StudyFiles
 
 

@@ -17,11 +17,9 @@ from pydantic import Field, ValidationError
 from leod.config.schema import Settings
 from leod.errors import DataError
 from leod.files import atomic_directory, atomic_file, file_digest, read_json
+from leod.packs.names import CONTENTS_NAME, METADATA_NAME, STUDY_FILE
 from leod.packs.study_files import StudyFiles
 
-CONTENTS_NAME, METADATA_NAME, README_NAME = "contents.json", "ro-crate-metadata.json", "README.md"
-STUDY_FILE = "study.json"
-"""The configuration that a pack is run again with."""
 FORMAT = "leod-pack-1"
 _TIME = (1980, 1, 1, 0, 0, 0)
 _MODE = stat.S_IFREG | 0o644
@@ -82,11 +80,6 @@ class PackWriter:
                 member.create_system, member.external_attr = 3, _MODE << 16
                 member.compress_type = zipfile.ZIP_STORED if name.endswith(_STORED) else zipfile.ZIP_DEFLATED
                 archive.writestr(member, content, compresslevel=_LEVEL)
-
-
-def is_pack(path: Path) -> bool:
-    """Whether ``path`` is a pack, or a folder that one was unpacked into."""
-    return path.is_file() or (path / CONTENTS_NAME).is_file()
 
 
 def unpack_archive(pack: Path, folder: Path) -> Contents:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from leod.errors import ConfigError
-from leod.packs.study_files import StageRun, in_order
+from leod.packs.names import CONTENTS_NAME, README_NAME, STUDY_FILE
+from leod.packs.study_files import PLAN_NAME, REPORT_NAMES, SUMMARY_NAME, StageRun, in_order
 
 if TYPE_CHECKING:
     from rocrate.model import ContextEntity
@@ -28,7 +29,6 @@ _PROFILES = {
     "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
-_TERMS = "https://w3id.org/ro/terms/workflow-run/context"
 _COMPLETED = "http://schema.org/CompletedActionStatus"
 
 PAPERS = {
@@ -74,13 +74,13 @@ _ROLES = {
     "summary": "all evaluations, a row each",
 }
 _KINDS = {
-    "study.json": "configuration of the whole study as resolved; Snakemake's --configfile takes it",
-    "contents.json": "digests of everything in this pack and of what it leaves out",
-    "plan.json": "the study's detectors and where their files are",
-    "summary.csv": "all evaluations, a row each",
+    STUDY_FILE: "configuration of the whole study as resolved; Snakemake's --configfile takes it",
+    CONTENTS_NAME: "digests of everything in this pack and of what it leaves out",
+    PLAN_NAME: "the study's detectors and where their files are",
+    SUMMARY_NAME: "all evaluations, a row each",
     "summary.md": "the answer: did self-training help?",
     "report.html": "the report: tables, curves, pseudo-label quality and pictures",
-    "README.md": "what this pack is and how to run the study again",
+    README_NAME: "what this pack is and how to run the study again",
 }
 _MEDIA_TYPES = {
     ".md": "text/markdown",
@@ -123,6 +123,7 @@ class CrateContent:
         workflow: The main Snakefile in the pack.
         locks: Files of locked versions in the pack.
         results: Folder of the results in the pack.
+        data: Folder of data that is not in the pack → what it holds.
         authors: Whose results these are: name → ORCID or other address, or an empty text.
         license: SPDX identifier or address; None: none was named.
         url: Address of the workflow; empty if unknown.
@@ -136,6 +137,7 @@ class CrateContent:
     workflow: str
     locks: Sequence[str]
     results: str
+    data: Mapping[str, str]
     authors: Mapping[str, str] = field(default_factory=dict)
     license: str | None = None
     url: str = ""
@@ -166,7 +168,8 @@ class _Writer:
 
     def text(self) -> str:
         """Everything, as JSON-LD."""
-        self.crate.metadata.extra_contexts.append(_TERMS)
+        # Not among the terms of RO-Crate 1.1.
+        self.crate.metadata.extra_terms["sha256"] = "http://schema.org/sha256"
         self.people = [self._person(name, address) for name, address in self.content.authors.items()]
         self.makers = self._entity(
             "#leod-authors", "Organization", name="The LEOD workflow authors", **self._url(self.content.url)
@@ -237,17 +240,18 @@ class _Writer:
                 "name": PurePosixPath(name).name,
                 "description": described.get(name) or self._kind(name),
                 "encodingFormat": _media_type(name),
-                "contentSize": str(size),
-                # Of contents.json itself none can stand in it.
-                **({"sha256": digest} if digest else {}),
+                # The file of digests is written last: neither is known of it.
+                **({"contentSize": str(size), "sha256": digest} if digest else {}),
             }
-            self.crate.add_file(dest_path=name, properties=properties)
+            file = self.crate.add_file(dest_path=name, properties=properties)
+            if name == README_NAME:
+                file["about"] = self.crate.root_dataset
         for name, digest in self.content.left_out.items():
             self._entity(
                 f"#{quote(name)}",
                 "CreativeWork",
                 name=name,
-                description=f"{described.get(name, 'read by a stage')}; not in this pack",
+                description=f"{described.get(name) or self._left_out_kind(name)}; not in this pack",
                 **({"identifier": f"sha256 of the content: {digest}"} if digest else {}),
             )
 
@@ -262,6 +266,13 @@ class _Writer:
         if path.suffix == ".svg":
             return f"figure of the report: {path.stem.replace('_', ' ')}"
         return "part of the workflow" if path.parts[0] == "workflow" else "result of the study"
+
+    def _left_out_kind(self, name: str) -> str:
+        place = PurePosixPath(name)
+        for folder, kind in self.content.data.items():
+            if place.is_relative_to(folder):
+                return kind if str(place) == folder else f"{kind}: {place.relative_to(folder)}"
+        return "what a stage read"
 
     def _reference(self, name: str) -> Any:
         """The entity of a file of the pack, or of what was left out."""
@@ -341,9 +352,9 @@ class _Writer:
 
     def _workflow_action(self) -> ContextEntity:
         started = [start for run in self.content.runs if (start := _start(run)) is not None]
-        results = [f"{self.content.results}/{name}" for name in ("summary.csv", "summary.md", "report.html")]
+        results = [f"{self.content.results}/{name}" for name in REPORT_NAMES]
         metrics = [name for run in self.content.runs if run.run.stage == "evaluate" for name in run.outputs.values()]
-        inputs = [name for name in ("study.json", *self.content.locks) if name in self.content.files]
+        inputs = [name for name in (STUDY_FILE, *self.content.locks) if name in self.content.files]
         return self._entity(
             "#run",
             "CreateAction",

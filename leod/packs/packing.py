@@ -15,8 +15,9 @@ from leod.config.settings import EvaluateSettings
 from leod.errors import DataError
 from leod.files import read_json
 from leod.models.checkpoint import detector_file_bytes, read_detector_file
-from leod.packs.archive import CONTENTS_NAME, FORMAT, METADATA_NAME, README_NAME, STUDY_FILE, Contents, PackWriter
+from leod.packs.archive import FORMAT, Contents, PackWriter
 from leod.packs.crate import CrateContent, CrateRun, crate_metadata
+from leod.packs.names import CONTENTS_NAME, METADATA_NAME, README_NAME, STUDY_FILE
 from leod.packs.portable import PortablePaths
 from leod.packs.study_files import PLAN_NAME, REPORT_NAMES, StageRun, StudyFiles
 from leod.report.summary import budget_name
@@ -291,17 +292,27 @@ class _Packing:
             CrateContent(
                 study=self.study.name,
                 description=self._description(),
-                files={name: (sizes[name], digest) for name, digest in digests.items()},
+                files={name: (sizes[name], digest) for name, digest in digests.items()} | {CONTENTS_NAME: (0, "")},
                 left_out={name: content.get(name, "") for name in dict.fromkeys(named) if name not in digests},
                 runs=runs,
                 workflow=f"{_WORKFLOW}/Snakefile",
                 locks=[name for name in digests if name.startswith("locks/")],
                 results=self.results,
+                data=self._data(),
                 authors=self.options.authors,
                 license=self.options.license,
                 url=_project_url(),
             )
         )
+
+    def _data(self) -> dict[str, str]:
+        """Folders of data → what they hold."""
+        dataset = self.study.dataset
+        digested = "" if self.sequences is None else f"; {CONTENTS_NAME} has their digests"
+        data = {self._name(dataset.sequences.as_posix()): f"preprocessed sequences of {dataset.name}{digested}"}
+        if dataset.recordings is not None:
+            data[self._name(dataset.recordings.as_posix())] = f"recordings of {dataset.name}"
+        return data
 
     def _crate_run(self, run: StageRun) -> CrateRun:
         provenance = self.files.provenance(run)

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from leod.config.load import load_study
 from leod.options import Argument
-from leod.packs.archive import STUDY_FILE, unpack_archive
+from leod.packs.archive import unpack_archive
+from leod.packs.names import STUDY_FILE
 from leod.packs.packing import data_needed
 
 logger = logging.getLogger(__name__)
