@@ -20,7 +20,8 @@ from leod.sequences.layout import SPLITS
 from leod.study.plan import DetectorFiles
 
 _DATA = ("simulate", "preprocess", "subsample_labels")
-"""Stages without random numbers of a training: what differs in their results is no scatter."""
+"""Stages before any training: what differs in their results is no scatter of seeds."""
+_TRAININGS = ("pretrain", "self_train")
 _GROUPS = {"check_sequences": "preprocess", "suggest_labels": "subsample_labels", "import_split": "subsample_labels"}
 _MOST_SHOWN = 20
 _FIRST_FIGURES = ("metrics.AP", "best.metrics.AP")
@@ -64,11 +65,11 @@ class _Comparing:
     def _stage(self, key: Key, a: StageRun | None, b: StageRun | None) -> StageComparison:
         if a is None or b is None:
             only = "only in A" if b is None else "only in B"
-            return StageComparison(a, b, [Difference("results", only, None, None)])
+            return StageComparison(a, b, [_nothing(only)])
         try:
             made = [*self._made(a, b)]
         except DataError as error:
-            made = [Difference("results", str(error), None, None)]
+            made = [_nothing(str(error))]
         results = [entry for role in a.outputs for entry in self._output(role, a, b)]
         if key[0] == "preprocess":
             results += self._sequences(a, b)
@@ -112,17 +113,17 @@ class _Comparing:
 
     def _output(self, role: str, a: StageRun, b: StageRun) -> Iterator[Difference]:
         if role not in b.outputs:
-            yield Difference("results", f"{role} only in A", None, None)
+            yield _nothing(f"{role} only in A")
             return
         left, right = _tried(self.a, a.outputs[role]), _tried(self.b, b.outputs[role])
         if left == right:
             return
         for side, found in (("A", left), ("B", right)):
             if found is None:
-                yield Difference("results", f"{role} is missing in {side}", None, None)
+                yield _nothing(f"{role} is missing in {side}")
                 return
             if isinstance(found, DataError):
-                yield Difference("results", f"{role} in {side}: {found}", None, None)
+                yield _nothing(f"{role} in {side}: {found}")
                 return
         paths = self.a.path(a.outputs[role]), self.b.path(b.outputs[role])
         if all(path is not None and path.is_file() for path in paths):
@@ -170,6 +171,11 @@ class _Comparing:
         """Scatter between the seeds of the first study, or of the second one if the first has one seed only."""
         count = sum(1 for key, stage in self.found.items() if key[0] == "evaluate" and stage.a and stage.b)
         return next((spread for side in (self.a, self.b) if (spread := Spread.of(_by_seed(side), count))), None)
+
+
+def _nothing(what: str) -> Difference:
+    """A result that is not there to be compared."""
+    return Difference("results", what, None, None, incomplete=True)
 
 
 def _key(run: StageRun, experiment: str) -> Key:
@@ -323,12 +329,12 @@ def _judge(found: Mapping[Key, StageComparison], spread: Spread | None, figures:
     for key, stage in found.items():
         if key[0] == "evaluate" and stage.results_differ:
             pair = figures(stage)
-            explained = spread is not None and pair is not None and abs(pair[0] - pair[1]) <= spread.limit
-            stage.verdict = Verdict.WITHIN_SPREAD if explained else Verdict.DIFFERENT
+            scattered = spread is not None and pair is not None and abs(pair[0] - pair[1]) <= spread.limit
+            stage.verdict = Verdict.WITHIN_SPREAD if scattered and not _is_odd(key, stage) else Verdict.DIFFERENT
     for key, stage in found.items():
         if key[0] == "evaluate" or not stage.results_differ:
             continue
-        if key[0] in _DATA or stage.a is None or stage.b is None:
+        if key[0] in _DATA or _is_odd(key, stage):
             stage.verdict = Verdict.DIFFERENT
             continue
         # What has no AP of its own is judged by the evaluations that follow from it.
@@ -340,6 +346,12 @@ def _judge(found: Mapping[Key, StageComparison], spread: Spread | None, figures:
             and (key[2] is None or number is None or number >= key[2])
         ]
         stage.verdict = max((Verdict.WITHIN_SPREAD, *following)) if following else Verdict.DIFFERENT
+
+
+def _is_odd(key: Key, stage: StageComparison) -> bool:
+    """Whether chance cannot be why the results differ: one is missing, or nothing differs that they were made with."""
+    unexplained = all(entry.kind == "results" for entry in stage.differences)
+    return stage.incomplete or (unexplained and key[0] not in _TRAININGS)
 
 
 def _mark_news(stages: list[StageComparison]) -> None:

@@ -46,6 +46,7 @@ class Difference:
         a: Of the first study; None: it has none.
         b: Of the second study.
         new: Whether no earlier stage differs in the same.
+        incomplete: Whether there is nothing to compare: a result is missing or damaged.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Difference:
     a: Any
     b: Any
     new: bool = True
+    incomplete: bool = False
 
     def __str__(self) -> str:
         if self.a is None and self.b is None:
@@ -88,6 +90,11 @@ class StageComparison:
     def results_differ(self) -> bool:
         """Whether the stage's results differ, and not only how they were made."""
         return any(entry.kind == "results" for entry in self.differences)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a result is missing or damaged."""
+        return any(entry.incomplete for entry in self.differences)
 
     @property
     def news(self) -> list[Difference]:

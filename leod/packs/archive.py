@@ -135,7 +135,7 @@ def _checked_members(pack: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.
         members[name] = member
     for needed in (CONTENTS_NAME, METADATA_NAME, STUDY_FILE):
         if needed not in members:
-            raise DataError(pack, f"holds no {needed}: it is no pack of leod.")
+            raise DataError(pack, f"holds no {needed}: it is no pack of leod, or only a part of one. {_AGAIN}")
     return members
 
 

@@ -206,7 +206,7 @@ class _Writer:
             for address, (title, authors, year) in PAPERS.items()
         ]
         if self.people:
-            root["author"] = self.people
+            root["author"] = _single(self.people)
 
     def _license(self, license: str | None) -> ContextEntity:
         if license is None:
@@ -415,13 +415,18 @@ class _Writer:
             found = self.crate.add(self.entity_type(self.crate, identifier, properties=plain))
             for key, value in properties.items():
                 # References are made of entities only when they are set.
-                if not _is_plain(value):
-                    found[key] = value
+                if not _is_plain(value) and value != []:
+                    found[key] = _single(value)
         return found
 
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _single(value: Any) -> Any:
+    """A value alone, as RO-Crate wants it, instead of a list of one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _round(run: StageRun) -> str:
