@@ -29,7 +29,8 @@ def program(folder: Path) -> Path:
     """A folder with the command ``leod`` of this checkout."""
     folder.mkdir()
     script = folder / "leod"
-    script.write_text(f"#!{sys.executable}\nfrom leod.cli import main\n\nmain()\n")
+    # Processes of a pool import it once more.
+    script.write_text(f"#!{sys.executable}\nfrom leod.cli import main\n\nif __name__ == '__main__':\n    main()\n")
     script.chmod(0o755)
     return folder
 
