@@ -29,7 +29,6 @@ _PROFILES = {
     "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
-_COMPLETED = "http://schema.org/CompletedActionStatus"
 
 PAPERS = {
     "https://arxiv.org/abs/2311.17286": (
@@ -364,7 +363,6 @@ class _Writer:
             object=self._references(inputs),
             result=self._references([*results, *metrics]),
             endTime=self.published,
-            actionStatus={"@id": _COMPLETED},
             **({"startTime": _time(min(started))} if started else {}),
             **self._agent(),
         )
@@ -384,7 +382,6 @@ class _Writer:
             instrument=self.tools[run.run.stage],
             object=inputs,
             result=self._references(run.outputs.values()),
-            actionStatus={"@id": _COMPLETED},
             **({"endTime": _time(run.ended)} if run.ended is not None else {}),
             **({"startTime": _time(started)} if started is not None else {}),
             **self._agent(),
