@@ -88,9 +88,13 @@ class FinishedStudy:
             folder = self.root / dataset.sequences / split / "drive"
             if not folder.exists():
                 write_tiny_sequence(folder, random_frames(number, 8), [3, 7])
-            content = {"split": split, "sequences": [{"name": "drive", "frames": 8}]}
+            content: dict[str, Any] = {"split": split, "sequences": [{"name": "drive", "frames": 8}]}
+            if dataset.recordings is None:
+                counted = {"root": str(folder.parents[1]), "splits": {split: {"link_target": str(folder), "frames": 8}}}
+                write_json(self.root / self.study.manifests(split)[0], counted)
+                continue
             settings = PreprocessSettings.from_study(self.study.config)
-            inputs = {"recordings": Path(dataset.recordings or "") / split}
+            inputs = {"recordings": dataset.recordings / split}
             self._json(self.study.manifests(split)[0], "preprocess", settings, inputs, None, content)
         for detector in self.study.plan().detectors:
             self._detector(detector)

@@ -18,6 +18,8 @@ from leod.models.checkpoint import read_detector_file
 
 UNESSENTIAL = ("provenance", "key")
 """Keys of JSON results that say how they came about: settings and times, and the digest of both."""
+_OF_THE_PLACE = ("root", "link_target", "removed")
+"""Keys of the data stages' results that say where they were written, and what was lying there before."""
 _ROWS_AT_A_TIME = 64
 
 
@@ -36,10 +38,16 @@ def content_digest(path: Path) -> str:
 
 
 def essential(content: Any) -> Any:
-    """The content of a JSON result without how it came about."""
+    """The content of a JSON result without how and where it came about."""
     if not isinstance(content, Mapping):
         return content
-    return {key: value for key, value in content.items() if key not in UNESSENTIAL}
+    return {key: _anywhere(value) for key, value in content.items() if key not in (*UNESSENTIAL, *_OF_THE_PLACE)}
+
+
+def _anywhere(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _anywhere(entry) for key, entry in value.items() if key not in _OF_THE_PLACE}
+    return [_anywhere(entry) for entry in value] if isinstance(value, list) else value
 
 
 def combined_digest(parts: Mapping[str, str]) -> str:

@@ -161,6 +161,21 @@ def test_nothing_in_it_names_this_machine(tmp_path: Path, monkeypatch: pytest.Mo
     assert status_of_comparison(results, home / "tiny.zip") == 0
 
 
+def test_sequences_from_elsewhere_are_checked_and_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    studies = []
+    for place in ("mine", "theirs"):
+        data = tmp_path / place / "sequences"
+        study = tiny_study(dataset={"recordings": None, "sequences": str(data)})
+        studies.append(FinishedStudy(tmp_path / place, study).write())
+    pack(studies[0], tmp_path / "tiny.zip", workflow=REPOSITORY)
+    for theirs in (tmp_path / "tiny.zip", studies[1]):
+        assert status_of_comparison(studies[0], theirs) == 0
+        assert "First difference" not in capsys.readouterr().out
+    unpack(tmp_path / "tiny.zip", tmp_path / "unpacked")
+    assert "needs the sequences of the data set drives in `data/drives/sequences/train`" in capsys.readouterr().out
+    assert str(tmp_path).encode() not in members(tmp_path / "tiny.zip")[f"{RESULTS}/data/train-0.json"]
+
+
 def test_the_metadata_hang_together(results: Path, tmp_path: Path) -> None:
     author = "Jane Doe <https://orcid.org/0000-0002-1825-0097>"
     pack(results, tmp_path / "tiny.zip", author=[author], license="CC-BY-4.0", workflow=REPOSITORY)
