@@ -17,7 +17,7 @@ from leod.packs.packing import flat
 from leod.packs.portable import ELSEWHERE
 from leod.packs.study_files import StageRun, StudyFiles
 from leod.sequences.layout import SPLITS
-from leod.study.plan import DetectorFiles
+from leod.study.plan import Cell, DetectorFiles
 
 _DATA = ("simulate", "preprocess", "subsample_labels")
 """Stages before any training: what differs in their results is no scatter of seeds."""
@@ -202,7 +202,8 @@ def _partners(a: StudyFiles, b: StudyFiles) -> dict[str, str]:
 
 
 def _budget(entry: DetectorFiles) -> tuple[Any, ...]:
-    return entry.arm, entry.setting, entry.ratio, entry.frames, entry.split_offset
+    """Arm and labels of a detector: what is the same for all seeds and rounds."""
+    return tuple(getattr(entry, name) for name in Cell.model_fields if name not in ("experiment", "seed", "round"))
 
 
 def _merged(first: list[Key], second: list[Key]) -> list[Key]:

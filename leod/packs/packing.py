@@ -22,9 +22,9 @@ from leod.packs.portable import PortablePaths
 from leod.packs.study_files import PLAN_NAME, REPORT_NAMES, StageRun, StudyFiles
 from leod.report.summary import budget_name
 from leod.sequences.layout import SPLITS
+from leod.study.plan import Cell, StudyPlan
 from leod.study.study import Study
 
-_NOT_IN_CELL = ("labels", "model", "curves", "record", "metrics", "dataset", "manifest", "quality", "thresholds")
 _WORKFLOW = "workflow"
 _JSON, _TEXT = (".json",), (".csv", ".html", ".md", ".smk", ".svg", ".tsv", ".txt", ".yaml", ".lock", ".py", "")
 
@@ -80,10 +80,9 @@ def check_configuration(files: StudyFiles, study: StudyConfig) -> None:
     content = study.model_dump(mode="json", by_alias=True)
     whole = Study(content, [], "the study")
 
-    def cells(plan: Any) -> list[dict[str, Any]]:
-        return [
-            entry.model_dump(exclude=set(_NOT_IN_CELL)) | {"variants": list(entry.metrics)} for entry in plan.detectors
-        ]
+    def cells(plan: StudyPlan) -> list[dict[str, Any]]:
+        names = set(Cell.model_fields)
+        return [entry.model_dump(include=names) | {"variants": list(entry.metrics)} for entry in plan.detectors]
 
     again = "Run the study to its end with this configuration, or name the file that it was run with (--study)."
     if cells(files.plan) != cells(whole.plan()):
