@@ -20,5 +20,6 @@ rule all:
     input:
         rules.summarise.output,
         rules.write_report.output,
+        rules.write_study.output,
         results_of_detectors("model"),
     localrule: True

@@ -20,6 +20,30 @@ rule write_plan:
         "../workflow/scripts/write_json.py"
 
 
+# The configuration that all results are of, whole: what a study is packed and run again with.
+rule write_study:
+    output:
+        study=f"{RESULTS}/study.json",
+    localrule: True
+    log:
+        FILES.log("write_study"),
+    benchmark:
+        FILES.benchmark("write_study")
+    conda:
+        "../envs/leod.yaml"
+    resources:
+        mem_mb=memory(500),
+        runtime=10,
+    params:
+        content=lambda wildcards, output: STUDY.model_dump(mode="json", by_alias=True),
+        # Snakemake does not compare the content, since the use of the machine is in it.
+        compared=STUDY.model_dump_json(by_alias=True, exclude={"hardware"}),
+    message:
+        "Writing down the configuration of the study"
+    script:
+        "../workflow/scripts/write_json.py"
+
+
 rule summarise:
     input:
         plan=rules.write_plan.output.plan,

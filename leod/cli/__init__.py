@@ -37,6 +37,9 @@ COMMANDS = {
         "import-labels": "leod.stages.import_labels:import_labels",
         "convert-boxes": "leod.stages.convert_boxes:convert_boxes",
         "suggest-corrections": "leod.stages.suggest_corrections:suggest_corrections",
+        "pack": "leod.stages.pack:pack",
+        "unpack": "leod.stages.unpack:unpack",
+        "compare": "leod.stages.compare:compare",
         "schema": "leod.stages.schema:schema",
     },
 }
