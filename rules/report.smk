@@ -24,11 +24,11 @@ rule write_plan:
 rule write_study:
     output:
         study=f"{RESULTS}/study.json",
-    localrule: True
     log:
         FILES.log("write_study"),
     benchmark:
         FILES.benchmark("write_study")
+    localrule: True
     conda:
         "../envs/leod.yaml"
     resources:
