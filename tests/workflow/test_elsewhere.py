@@ -103,7 +103,7 @@ class Place:
             env=os.environ | {"PATH": path} | self.environment,
             capture_output=True,
             text=True,
-            timeout=1800,
+            timeout=3600,
             check=False,
         )
         if check and result.returncode:
