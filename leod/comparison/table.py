@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from leod.comparison.verdict import Comparison, Difference, StageComparison, Verdict
@@ -23,13 +25,16 @@ def comparison_text(comparison: Comparison, a: str, b: str) -> str:
     alike = len(comparison.stages) - len(shown)
     lines = [f"A: {a}", f"B: {b}", ""]
     if shown:
-        rows = [("stage", "verdict", "in what (A → B)"), *(_row(stage) for stage in shown[:_MOST_ROWS])]
+        told = list(_rows(shown))
+        rows = [("stage", "verdict", "in what (A → B)"), *told[:_MOST_ROWS]]
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         lines += [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows]
-        if len(shown) > _MOST_ROWS:
-            lines.append(f"… and {len(shown) - _MOST_ROWS} more; --json has all")
+        if len(told) > _MOST_ROWS:
+            lines.append(f"… and {len(told) - _MOST_ROWS} more; --json has all")
         lines.append("")
-    lines.append(f"{alike} of {len(comparison.stages)} stage runs do not differ" + (" further." if shown else "."))
+    lines.append(
+        f"{alike} of {len(comparison.stages)} stage runs do not differ" + (", or in nothing new." if shown else ".")
+    )
     lines += [f"Note: {note}." for note in comparison.notes]
     if comparison.first is not None:
         lines.append(f"First difference: {comparison.first.run.name}: {_listed(comparison.first.differences)}")
@@ -60,6 +65,19 @@ def comparison_json(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
             for stage in comparison.stages
         ],
     }
+
+
+def _rows(stages: list[StageComparison]) -> Iterator[tuple[str, str, str]]:
+    """A row for each stage run; runs of an experiment that only one study has share one."""
+    for (experiment, not_in_a, not_in_b), group in groupby(
+        stages, lambda stage: (stage.run.experiment, stage.a is None, stage.b is None)
+    ):
+        members = list(group)
+        if (not_in_a or not_in_b) and len(members) > 1:
+            what = f"{len(members)} stage runs, {members[0].run.stage} to {members[-1].run.stage}"
+            yield f"{experiment}: {what}", members[0].verdict.text, _listed(members[0].differences)
+        else:
+            yield from map(_row, members)
 
 
 def _row(stage: StageComparison) -> tuple[str, str, str]:

@@ -231,6 +231,7 @@ def test_what_only_one_study_has_is_named(tmp_path: Path, compared) -> None:
     status, printed, _ = compared(finished_study(tmp_path, rounds=2))
     assert status == DIFFERENT
     assert f"generate_pseudo_labels, shard 0, {EXPERIMENT}, round 2: results: only in B" in first_difference(printed)
+    assert f"{EXPERIMENT}: 5 stage runs, generate_pseudo_labels to evaluate" in printed
 
 
 def test_a_missing_file_is_a_difference(copied: Path, compared) -> None:
