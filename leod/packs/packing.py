@@ -360,7 +360,8 @@ def _project_url() -> str:
         entries = metadata.metadata("leod").get_all("Project-URL") or []
     except metadata.PackageNotFoundError:
         return ""
-    return next((entry.partition(",")[2].strip() for entry in entries if "," in entry), "")
+    addresses = {label.strip().casefold(): address.strip() for label, _, address in (e.partition(",") for e in entries)}
+    return next((addresses[label] for label in ("homepage", "repository", "source") if label in addresses), "")
 
 
 def _read_text(path: Path) -> str:
