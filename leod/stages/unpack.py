@@ -44,6 +44,6 @@ def unpack(pack: Annotated[Path, Argument()], folder: Annotated[Path, Argument()
     shown = os.path.relpath(folder)
     lines = [f"{shown}: the study {contents.study}, {len(contents.files)} files, all as they were packed.", *needed]
     lines += ["To run it again, in a clone of the workflow:"]
-    lines += [f"    pip install -r '{os.path.relpath(path)}'" for path in locks[:1]]
+    lines += [f"    pip install -r '{os.path.relpath(path)}' && pip install --no-deps ." for path in locks[:1]]
     lines += [f"    snakemake --configfile '{shown}/{STUDY_FILE}'", f"    leod compare '{shown}' {contents.results}"]
     sys.stdout.write("\n".join(lines) + "\n")
