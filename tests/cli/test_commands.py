@@ -164,9 +164,7 @@ def test_an_unknown_command_is_named():
 
 
 RULES = "\n\n".join(path.read_text() for path in sorted((REPOSITORY / "rules").glob("*.smk")))
-DOCS = "\n\n".join(
-    path.read_text() for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
-)
+DOCS = "\n\n".join(path.read_text() for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))))
 
 
 def used_options(text):
