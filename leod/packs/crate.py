@@ -285,11 +285,11 @@ class _Writer:
         stages = in_order(run.run for run in self.content.runs)
         packages = [
             self._entity(
-                "https://www.python.org/" if name == "python" else f"https://pypi.org/project/{name}/{version}/",
+                # Package URLs, which name no index (ECMA-427).
+                f"pkg:generic/python@{version}" if name == "python" else f"pkg:pypi/{name}@{version}",
                 "SoftwareApplication",
                 name="Python" if name == "python" else name,
                 softwareVersion=version,
-                url="https://www.python.org/" if name == "python" else f"https://pypi.org/project/{name}/",
             )
             for name, version in versions.items()
         ]
