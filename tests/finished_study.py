@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from tiny_sequences import CONFIG, HEIGHT, MODEL, WIDTH, random_detector, random_frames, write_tiny_sequence
+from working_folder import TRAINING
 
 from leod.boxes.dtypes import LABEL_DTYPE
 from leod.boxes.kept_labels import KeptLabels
@@ -22,13 +23,6 @@ from leod.sequences.layout import SPLITS, write_labels
 from leod.study.plan import DetectorFiles
 from leod.study.study import Study
 
-TRAINING = {
-    "steps": 2,
-    "learning_rate": 1e-3,
-    "batch_size": 2,
-    "sequence_length": 2,
-    "validation": {"every_steps": 2, "sequence_fraction": 1.0},
-}
 STUDY: dict[str, Any] = {
     "name": "tiny",
     "dataset": {

@@ -254,7 +254,9 @@ class _Packing:
 
     def _description(self) -> str:
         study, dataset = self.study, self.study.dataset
-        budgets = ", ".join(budget_name(entry.setting, entry.ratio, entry.frames or 0) for entry in study.labels)
+        budgets = ", ".join(
+            budget_name(entry.setting, entry.ratio, entry.frames, entry.first_frames) for entry in study.labels
+        )
         said = (
             f"Data set {dataset.name} (classes {', '.join(dataset.classes)}); labels: {budgets}; {study.rounds} "
             f"self-training rounds; seeds {', '.join(map(str, study.seeds))}; detector {study.model.name}; "
