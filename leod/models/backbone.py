@@ -176,8 +176,8 @@ class RecurrentStage(nn.Module):
 
     def _spatial(self, maps: Tensor) -> Tensor:
         # Convolution, attention and LSTM all work on channels-last memory; without this every one would copy.
-        maps = maps.contiguous(memory_format=torch.channels_last)
-        maps = self.downsample(maps if maps.is_floating_point() else maps.float())
+        dtype = maps.dtype if maps.is_floating_point() else torch.float32
+        maps = self.downsample(maps.to(dtype, memory_format=torch.channels_last))
         for block in self.blocks:
             maps = block(maps)
         return maps
