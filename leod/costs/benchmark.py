@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -48,8 +47,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EVENTS_PER_PIXEL_S = 9.0
-"""Events of a pixel in a second of driving. Gen1: 750 GB of 8 bytes in 39.3 h on 304 x 240 pixels make 9 (sizes: read me of
-prophesee-ai/prophesee-automotive-dataset-toolbox)."""
+"""Events of a pixel in a second of driving. Gen1: 750 GB of 8 bytes in 39.3 h on 304 x 240 pixels make 9 (the sizes are
+those of prophesee-ai/prophesee-automotive-dataset-toolbox)."""
 _MOST_PIXELS_ON_CPU = 4_000_000
 """Pixels of the frames of a training step that is measured on a CPU."""
 _TRAINING_SEQUENCES = 8
@@ -140,7 +139,6 @@ class _Benchmark:
             settings,
             options.events_per_pixel_s or EVENTS_PER_PIXEL_S,
             options.boxes_per_frame,
-            1,
             options.seconds,
             self._folder,
         )
@@ -151,8 +149,7 @@ class _Benchmark:
         if simulation is not None and options.events_per_pixel_s is None:
             sensor = settings.sequence.sensor
             density = round(simulation.events_per_s / (sensor.height * sensor.width), 3)
-        threads = max(1, (os.cpu_count() or 1) // options.side_by_side)
-        data = replace(data, events_per_pixel_s=density, threads=threads)
+        data = replace(data, events_per_pixel_s=density)
         preprocessing = self._apart("preprocessing", measure_preprocessing, replace(data, folder=self._new_folder()))[0]
         open_s = self._apart("opening sequences", measure_opening, replace(data, folder=self._new_folder()))[0]
         logger.info("start of a job")

@@ -32,7 +32,6 @@ class DataTask:
         settings: The benchmark's.
         events_per_pixel_s: Mean number of events of a pixel in a second.
         boxes_per_frame: Boxes of each labelled frame.
-        threads: Threads of the preprocessing of a recording.
         seconds: For how long.
         folder: For files.
     """
@@ -40,7 +39,6 @@ class DataTask:
     settings: BenchmarkSettings
     events_per_pixel_s: float
     boxes_per_frame: int
-    threads: int
     seconds: float
     folder: Path
 
@@ -66,13 +64,12 @@ def measure_preprocessing(task: DataTask) -> PreprocessingFigures:
     def preprocess() -> None:
         outputs.append(folder / f"sequence-{len(outputs)}")
         outputs[-1].mkdir()
-        write_sequence(outputs[-1], files, settings, "train", task.threads, PlausibilityConfig())
+        write_sequence(outputs[-1], files, settings, "train", 1, PlausibilityConfig())
 
     times = repeat(preprocess, task.seconds, warm_up=1, minimum=2)
     median = float(sorted(times)[len(times) // 2])
     size = sum(path.stat().st_size for path in representations_dir(outputs[-1]).rglob("*") if path.is_file())
     return PreprocessingFigures(
-        threads=task.threads,
         events_per_s=events / median,
         frames_per_s=windows / median,
         bytes_per_frame=size / windows,

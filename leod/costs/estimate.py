@@ -195,7 +195,8 @@ class Costs:
             return detector + self._watching("train", 1)
         if job.rule == "choose_thresholds":
             settings = self._study.settings(job.rule, job.wildcards["experiment"])
-            return detector + self._watching("val", len(views_of(settings.views)))
+            # Only labelled frames pass the head, as in a validation.
+            return detector + self._watching("val", len(views_of(settings.views)), task="validation")
         if job.rule == "generate_pseudo_labels":
             settings = self._study.settings(job.rule, job.wildcards["experiment"])
             views = len(views_of(settings.views))

@@ -91,9 +91,8 @@ class LoadingFigures(Settings):
 
 
 class PreprocessingFigures(Settings):
-    """Recordings to sequences, one process."""
+    """Recordings to sequences, one process with one thread."""
 
-    threads: PositiveInt
     events_per_s: PositiveFloat
     frames_per_s: PositiveFloat
     bytes_per_frame: PositiveFloat
@@ -190,7 +189,7 @@ class BenchmarkResult(Settings):
         rows.append(
             (
                 "preprocessing",
-                f"one process, {preprocessing.threads} thread(s)",
+                "one process",
                 f"{preprocessing.events_per_s:.3g} events/s, {preprocessing.frames_per_s:.3g} frames/s, "
                 f"{preprocessing.bytes_per_frame / 1000:.3g} kB a frame",
                 _memory(preprocessing.peak_memory_mb),

@@ -135,8 +135,8 @@ def _check_fits(path: Path, measured: BenchmarkResult, settings: BenchmarkSettin
         if there != here:
             raise DataError(
                 path,
-                f"was measured with another {what}: {there}; the study's is {here}. Measure again on that machine: leod "
-                "benchmark --study STUDY --output FILE",
+                f"was measured with another {what}: {there}; the study's is {here}. Measure again on that machine: "
+                "leod benchmark --study STUDY --output FILE",
             )
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from benchmark_figures import made_up_benchmark
 from tiny_sequences import CONFIG, HEIGHT, MODEL, WIDTH
 
 from leod.config.schema import DetectionConfig, HardwareConfig, StudyConfig
@@ -46,7 +47,7 @@ def settings(**changes):
 
 
 def data_task(folder):
-    return DataTask(settings(), 20.0, 1, 1, 0.01, folder)
+    return DataTask(settings(), 20.0, 1, 0.01, folder)
 
 
 def inference_task(folder):
@@ -135,8 +136,6 @@ def test_processes_of_their_own():
 
 @pytest.mark.parametrize("simulation", [True, False])
 def test_table_names_every_figure(simulation):
-    from benchmark_figures import made_up_benchmark
-
     found = made_up_benchmark(**({} if simulation else {"simulation": None}), notes=("something was left out",))
     table = found.render()
     for text in ("0.5 s, 16 samples/s", "100 frames/s (each view)", "8 ms (median), 9.5 ms (95 %)", "5e+06 events/s"):

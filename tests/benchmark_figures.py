@@ -72,7 +72,7 @@ def made_up_benchmark(way=ON_CPU, **changes):
         "latency": (LatencyFigures(way=way, windows=100, median_ms=8.0, quantile_95_ms=9.5),),
         "loading": LoadingFigures(workers=0, frames_per_s=3000),
         "preprocessing": PreprocessingFigures(
-            threads=1, events_per_s=5e6, frames_per_s=1000, bytes_per_frame=2000, peak_memory_mb=300
+            events_per_s=5e6, frames_per_s=1000, bytes_per_frame=2000, peak_memory_mb=300
         ),
         "simulation": SimulationFigures(recorded_s_per_s=20, events_per_s=20_000, peak_memory_mb=300),
         "job": JobFigures(
