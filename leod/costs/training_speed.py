@@ -15,6 +15,7 @@ from leod.config.schema import HardwareConfig, TrainingConfig
 from leod.config.settings import TrainSettings
 from leod.costs.apart import own_folder, peak_memory_mb, start_together
 from leod.costs.figures import MB, LoadingFigures, TrainingFigures, Way
+from leod.gpus import claim_gpus
 from leod.inference.devices import memory_errors
 from leod.models.checkpoint import save_detector
 from leod.models.loss import DetectionLoss
@@ -129,6 +130,8 @@ def measure_training(task: TrainingTask) -> TrainingMeasurement:
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     on_gpu = task.way.device == "cuda"
+    if on_gpu:
+        claim_gpus(1)
     sequences = open_split(task.dataset, "train", settings.sequence)
     kept = None if task.kept_share is None else _kept(sequences, task.kept_share)
     folder = own_folder(task.folder)

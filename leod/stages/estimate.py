@@ -80,7 +80,8 @@ def estimate(
     if benchmark is None:
         side_by_side = 1
         if config.hardware.accelerator == "cpu" or not visible_gpus():
-            here = cores or os.cpu_count() or 1
+            present = os.cpu_count() or 1
+            here = min(cores or present, present)
             side_by_side = max(1, min(here // (config.hardware.threads or here), _MOST_SIDE_BY_SIDE))
         options = BenchmarkOptions(seconds, side_by_side, other_ways=False)
         measured = run_benchmark(

@@ -1,7 +1,7 @@
 """An estimate beside a run: `python tests/benchmarks/compare_estimate.py costs.json results/quickstart`.
 
-Reads what `leod estimate --output costs.json` wrote and the files in which Snakemake noted the time of each job. A job's
-median says most: some may have run beside other work.
+Reads what `leod estimate --output costs.json` wrote and the files in which Snakemake noted the time of each job. The
+median says most: some jobs may have run beside other work.
 """
 
 from __future__ import annotations
