@@ -128,6 +128,7 @@ class Conditions(Settings):
     threads: PositiveInt
     side_by_side: PositiveInt = Field(description="processes that did the same at the same time")
     seconds: PositiveFloat = Field(description="time for each measurement")
+    clock: Literal["wall", "cpu"] = Field(default="wall", description="wall time, or CPU time of one thread")
     events_per_pixel_s: PositiveFloat
     boxes_per_frame: PositiveInt
 
@@ -166,7 +167,7 @@ class BenchmarkResult(Settings):
             f"{machine.processor}, {machine.cores} cores, {machine.memory_gb:.0f} GB, {gpu}, {machine.system}",
             f"{conditions.model} ({self.job.parameters:,} parameters), frames of {height} x {width} pixels",
             f"{conditions.threads} thread(s) a process, {conditions.side_by_side} process(es) at the same time, "
-            f"{conditions.seconds:g} s a measurement, warm-up excluded",
+            f"{conditions.seconds:g} s a measurement ({conditions.clock} time), warm-up excluded",
             f"made-up data: {conditions.events_per_pixel_s:g} events per pixel and second, "
             f"{conditions.boxes_per_frame} boxes a labelled frame",
             "",

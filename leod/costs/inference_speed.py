@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from leod.boxes.operations import from_detection_rows
 from leod.config.schema import BoxFilterConfig, DetectionConfig, HardwareConfig
 from leod.config.settings import BenchmarkSettings
-from leod.costs.apart import own_folder, peak_memory_mb, repeat, start_together
+from leod.costs.apart import now, own_folder, peak_memory_mb, repeat, start_together
 from leod.costs.figures import MB, LatencyFigures, StreamFigures, Way
 from leod.costs.made_up import MadeUpSequences, made_up_events
 from leod.inference.devices import memory_errors, prepare_for_inference
@@ -182,15 +181,15 @@ def _measure_stream(
     trial = sequences("trial", _LEAST_FRAMES)
     with memory_errors("inference", _MEMORY_ADVICE):
         run(trial)
-        started = time.perf_counter()
+        started = now()
         run(trial)
-        per_frame = (time.perf_counter() - started) / _LEAST_FRAMES
+        per_frame = (now() - started) / _LEAST_FRAMES
         length = min(_MOST_FRAMES, max(_LEAST_FRAMES, round(task.seconds / per_frame)))
         measured = sequences("measured", length)
         start_together()
-        started = time.perf_counter()
+        started = now()
         run(measured)
-        return length * batch_size * views, time.perf_counter() - started
+        return length * batch_size * views, now() - started
 
 
 def _detector(task: InferenceTask) -> Detector:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ import torch
 from leod.boxes.kept_labels import KeptLabels
 from leod.config.schema import HardwareConfig, TrainingConfig
 from leod.config.settings import TrainSettings
-from leod.costs.apart import own_folder, peak_memory_mb, start_together
+from leod.costs.apart import now, own_folder, peak_memory_mb, start_together
 from leod.costs.figures import MB, LoadingFigures, TrainingFigures, Way
 from leod.gpus import claim_gpus
 from leod.inference.devices import memory_errors
@@ -92,7 +91,7 @@ class _TimedSteps(TrainingControl):
         self.checkpoint_s = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.ends.append(time.perf_counter())
+        self.ends.append(now())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -106,13 +105,13 @@ class _TimedSteps(TrainingControl):
         if self.progress.step == _WARM_UP_STEPS:
             start_together()
             # The wait for the others is no part of a step.
-            self.ends.append(time.perf_counter())
-        self.ends.append(time.perf_counter())
+            self.ends.append(now())
+        self.ends.append(now())
         measured = self.progress.step - _WARM_UP_STEPS
         if measured >= _LEAST_STEPS and self.ends[-1] - self.ends[_WARM_UP_STEPS + 1] > self.seconds:
-            started = time.perf_counter()
+            started = now()
             self._save(trainer, pl_module)
-            self.checkpoint_s = time.perf_counter() - started
+            self.checkpoint_s = now() - started
             trainer.should_stop = True
 
 
@@ -202,12 +201,12 @@ def measure_loading(task: TrainingTask) -> LoadingFigures:
     for _ in range(2 + 2 * hardware.num_workers):
         next(batches)
     start_together()
-    started, count = time.perf_counter(), 0
-    while count < _LOADED_BATCHES_AT_LEAST or time.perf_counter() - started < task.seconds:
+    started, count = now(), 0
+    while count < _LOADED_BATCHES_AT_LEAST or now() - started < task.seconds:
         next(batches)
         count += 1
     frames = count * training.batch_size * training.sequence_length
-    return LoadingFigures(workers=hardware.num_workers, frames_per_s=frames / (time.perf_counter() - started))
+    return LoadingFigures(workers=hardware.num_workers, frames_per_s=frames / (now() - started))
 
 
 def affordable(training: TrainingConfig, frame_pixels: int, most_pixels: int) -> TrainingConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -126,6 +127,15 @@ def test_repeated_calls():
     calls = []
     times = repeat(lambda: calls.append(0), 0.0, warm_up=2, minimum=4)
     assert (len(times), len(calls)) == (4, 6)
+
+
+def test_cpu_time_leaves_waiting_out():
+    assert measure_apart(_time_of_waiting, 0.3, clock="cpu")[0] < 0.2
+    assert measure_apart(_time_of_waiting, 0.3)[0] >= 0.3
+
+
+def _time_of_waiting(seconds):
+    return float(repeat(lambda: time.sleep(seconds), 0.0, warm_up=0, minimum=1)[0])
 
 
 def test_processes_of_their_own():

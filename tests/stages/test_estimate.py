@@ -72,6 +72,7 @@ def test_more_cores_seeds_and_frames_change_the_price(leod):
         (["benchmark", "--study", QUICKSTART, "--sensor", "64x96"], ["--study", "--sensor"]),
         (["benchmark", "--model", REPOSITORY / "configs/models/rvt-nano.yaml", "--sensor", "wide"], ["HEIGHTxWIDTH"]),
         (["benchmark", "--study", QUICKSTART, "--seconds", "0"], ["--seconds", "above 0"]),
+        (["benchmark", "--study", QUICKSTART, "--clock", "cpu", "--threads", "2"], ["CPU time", "--threads 1"]),
         (["benchmark", "--study", QUICKSTART, "--output", "."], ["is a folder"]),
     ],
 )
