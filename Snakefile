@@ -3,11 +3,6 @@ from snakemake.utils import min_version
 
 min_version("9.2")
 
-# Only when no study is given on the command line: a second configfile would be merged into the first.
-if "name" not in config:
-
-    configfile: "configs/quickstart.yaml"
-
 
 report: "workflow/report/workflow.rst"
 
@@ -20,14 +15,11 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
-localrules:
-    all,
-    write_plan,
-
-
 rule all:
     default_target: True
     input:
         rules.summarise.output,
         rules.write_report.output,
+        rules.write_study.output,
         results_of_detectors("model"),
+    localrule: True

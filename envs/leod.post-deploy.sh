@@ -1,8 +1,15 @@
 #!/bin/bash
-# Snakemake runs this once in a new environment, in the folder that it was started in.
+# Snakemake runs a copy of this once in a new environment, in the working directory of the study. Where the package is,
+# rules/common.smk says: the clone, or the repository that the workflow was deployed from.
 set -eu
-if [ ! -f pyproject.toml ]; then
-    echo "error: start snakemake in the clone, so that the package leod can be installed from there" >&2
-    exit 1
-fi
-python -m pip install --no-deps --no-build-isolation --editable .
+source=${LEOD_SOURCE:-.}
+case $source in
+    git+*) python -m pip install --no-deps --no-build-isolation "$source" ;;
+    *)
+        if [ ! -f "$source/pyproject.toml" ]; then
+            echo "error: $source is no clone of the workflow, so the package leod cannot be installed from there" >&2
+            exit 1
+        fi
+        python -m pip install --no-deps --no-build-isolation --editable "$source"
+        ;;
+esac

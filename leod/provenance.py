@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -12,6 +13,20 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("leod", "torch", "pytorch-lightning", "numpy", "timm", "h5py", "faster-coco-eval")
+
+_WITHOUT_RESULTS = (
+    "cli",
+    "comparison",
+    "drawing",
+    "options.py",
+    "packs",
+    "progress.py",
+    "provenance.py",
+    "report",
+    "study",
+)
+"""Parts of this package that no result depends on."""
+_CPU_FACTS = Path("/proc/cpuinfo")
 
 
 @cache
@@ -37,6 +52,39 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+@cache
+def source_digest() -> str:
+    """Digest of this package's source, as far as results depend on it: what an installed package has for a commit."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if name.parts[0] not in _WITHOUT_RESULTS:
+            digest.update(name.as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def machine() -> dict[str, str | int | None]:
+    """What of this machine may show in the last bits of a result; nothing that names it."""
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    try:
+        facts = _CPU_FACTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()
+    models = (line.partition(":")[2].strip() for line in facts.splitlines() if line.startswith("model name"))
+    return next(models, platform.processor())
 
 
 class Stopwatch:
@@ -71,6 +119,8 @@ class Stopwatch:
             "settings": settings.model_dump(mode="json"),
             "versions": versions(),
             "git_commit": _git_commit(),
+            "source": source_digest(),
+            "machine": machine(),
             "wall_time_s": round(self.elapsed_s, 3),
             "cpus": os.cpu_count(),
         }

@@ -25,31 +25,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-import leod
 from leod.errors import DataError
 from leod.files import atomic_directory, atomic_file, disk_errors, file_digest, read_json, write_json
-from leod.provenance import versions
+from leod.provenance import source_digest, versions
 
 logger = logging.getLogger(__name__)
 
 _INDEX = "index.json"
 
 
-_WITHOUT_RESULTS = ("cli", "drawing", "options.py", "progress.py", "report", "study")
-"""Parts of this package that no kept work depends on."""
-
-
 @cache
 def program_digest() -> str:
     """Digest of this package's source and of the versions of what it computes with."""
-    digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
-    package = Path(leod.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package)
-        if name.parts[0] not in _WITHOUT_RESULTS:
-            digest.update(name.as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps([versions(), source_digest()], sort_keys=True).encode()).hexdigest()
 
 
 def key(stage: str, settings: BaseModel | None, inputs: Mapping[str, Any], seed: int | None = None) -> str:

@@ -1,4 +1,5 @@
 # Configuration → typed study, paths, settings of each stage. No rule computes anything itself.
+import os
 import shlex
 from pathlib import Path
 
@@ -13,20 +14,58 @@ from leod.study.manifests import describe_names, lost_recordings, lost_sequences
 from leod.study.study import Study
 
 
+def checkout() -> Path | None:
+    """The folder of this workflow, also where another one imports it as a module; None if it was not cloned.
+
+    `workflow.basedir` would be the importer's folder.
+    """
+    rules_folder = workflow.current_basedir
+    return Path(rules_folder).resolve().parent if isinstance(rules_folder, os.PathLike) else None
+
+
 def read_study() -> Study:
+    """The study of the configuration, or the default one.
+
+    What it names is looked up beside the user's configuration files and in `configs/` of the working directory, then
+    among the workflow's own, also where the study itself is one of these.
+    """
     files = [Path(file) for file in workflow.configfiles]
-    folders = [file.parent for file in files] + [Path(workflow.basedir) / "configs"]
+    own = [CHECKOUT / "configs"] if CHECKOUT else []
+    folders = [*(file.parent for file in files), Path("configs")]
+    folders = [folder for folder in folders if folder.resolve() not in own] + own
+    study = config if "name" in config else {"base": "quickstart", **config}
     try:
-        return Study(config, folders, ", ".join(map(str, files)) or "--config")
+        return Study(study, folders, ", ".join(map(str, files)) or "--config")
     except LeodError as error:
         raise WorkflowError(str(error))
 
 
+def refuse_prefix() -> None:
+    """A module's prefix would move what rules declare, but not the folders that they give to the stages."""
+    if workflow.modifier.path_modifier.replace_prefix(RESULTS) != RESULTS:
+        raise WorkflowError(
+            "LEOD takes no 'prefix' and no 'replace_prefix' as a module. Its configuration says where files lie: "
+            "results: FOLDER, dataset: {base: NAME, recordings: FOLDER, sequences: FOLDER}"
+        )
+
+
+def tell_where_leod_is() -> None:
+    """For envs/leod.post-deploy.sh, a copy of which installs the package `leod` into a conda environment."""
+    source = workflow.current_basedir
+    if CHECKOUT is not None:
+        os.environ.setdefault("LEOD_SOURCE", str(CHECKOUT))
+    elif hasattr(source, "repo"):
+        os.environ.setdefault("LEOD_SOURCE", f"git+https://{source.host}/{source.repo}@{source.ref}")
+
+
+CHECKOUT = checkout()
 FILES = read_study()
 STUDY = FILES.config
 DATASET = STUDY.dataset
 RESULTS = FILES.folder
 ROUND = FILES.round
+refuse_prefix()
+tell_where_leod_is()
 
 
 wildcard_constraints:
@@ -89,6 +128,15 @@ def results_of_detectors(*kinds: str) -> list[str]:
 
 def previous_model(wildcards) -> str:
     return FILES.model(wildcards.experiment, int(wildcards.round) - 1)
+
+
+def memory(megabytes: int):
+    """Memory of a job: half as much again for its second attempt, twice as much from the third on.
+
+    Snakemake does not say why an attempt failed. With the same memory one that ran out of it would fail again; without
+    an end, a training that needs many attempts because of its time limit would come to ask for more than a node has.
+    """
+    return lambda wildcards, attempt: megabytes * min(attempt + 1, 4) // 2
 
 
 def threads_of_detector() -> int:

@@ -14,13 +14,14 @@ if DATASET.simulate is not None:
             "../envs/leod.yaml"
         threads: workflow.cores or 4
         resources:
-            mem_mb=2000,
+            mem_mb=memory(2000),
             runtime=60,
         params:
             recordings=DATASET.recordings,
             settings=settings(stage.SimulateSettings.from_study(STUDY)),
+        # Not Snakemake's own formatting, which looks among the importer's names where this is a module.
         message:
-            "Simulating the recordings of data set '{DATASET.name}'"
+            f"Simulating the recordings of data set '{DATASET.name}'"
         shell:
             logged(
                 "leod simulate --output {params.recordings:q} --manifest {output.manifest:q}"
@@ -45,7 +46,7 @@ if DATASET.recordings:
             "../envs/leod.yaml"
         threads: STUDY.preprocess.processes
         resources:
-            mem_mb=2000 * STUDY.preprocess.processes,
+            mem_mb=memory(2000 * STUDY.preprocess.processes),
             runtime=480,
         params:
             recordings=DATASET.recordings,
@@ -74,7 +75,7 @@ else:
         conda:
             "../envs/leod.yaml"
         resources:
-            mem_mb=2000,
+            mem_mb=memory(2000),
             runtime=120,
         params:
             sequences=DATASET.sequences,
@@ -104,7 +105,7 @@ rule subsample_labels:
     conda:
         "../envs/leod.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=30,
     params:
         sequences=DATASET.sequences,
@@ -137,7 +138,7 @@ rule suggest_labels:
     threads: threads_of_detector()
     resources:
         gpu=min(FILES.gpus, 1),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=480,
     params:
         sequences=DATASET.sequences,

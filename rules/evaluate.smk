@@ -14,7 +14,7 @@ rule evaluate:
     threads: threads_of_detector()
     resources:
         gpu=min(FILES.gpus, 1),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=480,
     params:
         sequences=DATASET.sequences,
@@ -46,7 +46,7 @@ rule measure_latency:
     threads: threads_of_detector()
     resources:
         gpu=min(FILES.gpus, 1),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=30,
     params:
         sequences=DATASET.sequences,

@@ -20,7 +20,7 @@ if FILES.chooses_thresholds:
         threads: threads_of_detector()
         resources:
             gpu=min(FILES.gpus, 1),
-            mem_mb=8000,
+            mem_mb=memory(8000),
             runtime=480,
         params:
             sequences=DATASET.sequences,
@@ -57,7 +57,7 @@ rule generate_pseudo_labels:
     threads: threads_of_detector()
     resources:
         gpu=min(FILES.gpus, 1),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=1440,
     params:
         sequences=DATASET.sequences,
@@ -95,7 +95,7 @@ rule track_filter:
     conda:
         "../envs/leod.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=120,
     params:
         sequences=DATASET.sequences,
@@ -125,7 +125,7 @@ rule validate_quality:
     conda:
         "../envs/leod.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=120,
     params:
         sequences=DATASET.sequences,

@@ -6,15 +6,40 @@ rule write_plan:
         FILES.log("write_plan"),
     benchmark:
         FILES.benchmark("write_plan")
+    localrule: True
     conda:
         "../envs/leod.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=10,
     params:
         content=FILES.plan().model_dump(mode="json"),
     message:
         "Listing the detectors of the study"
+    script:
+        "../workflow/scripts/write_json.py"
+
+
+# The configuration that all results are of, whole: what a study is packed and run again with.
+rule write_study:
+    output:
+        study=f"{RESULTS}/study.json",
+    log:
+        FILES.log("write_study"),
+    benchmark:
+        FILES.benchmark("write_study")
+    localrule: True
+    conda:
+        "../envs/leod.yaml"
+    resources:
+        mem_mb=memory(500),
+        runtime=10,
+    params:
+        content=lambda wildcards, output: STUDY.model_dump(mode="json", by_alias=True),
+        # Snakemake does not compare the content, since the use of the machine is in it.
+        compared=STUDY.model_dump_json(by_alias=True, exclude={"hardware"}),
+    message:
+        "Writing down the configuration of the study"
     script:
         "../workflow/scripts/write_json.py"
 
@@ -38,7 +63,7 @@ rule summarise:
     conda:
         "../envs/leod.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=30,
     message:
         "Summarising the study: {output.table}"
@@ -63,7 +88,7 @@ rule write_report:
         "../envs/leod.yaml"
     threads: threads_of_detector()
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=60,
     params:
         figures=subpath(output.average_precision, parent=True),

@@ -18,7 +18,7 @@ rule pretrain:
     resources:
         gpu=FILES.gpus,
         nodes=1,
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=4320,
         on_terminate=STUDY.hardware.on_terminate,
         time_limit_min=0,
@@ -64,7 +64,7 @@ rule self_train:
     resources:
         gpu=FILES.gpus,
         nodes=1,
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=4320,
         on_terminate=STUDY.hardware.on_terminate,
         time_limit_min=0,

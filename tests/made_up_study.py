@@ -167,7 +167,8 @@ def made_up_results(
         for round in range(last + 1):
             ap = 0.42 if setting == "fully_supervised" else 0.14 + ratio + 0.05 * np.sqrt(round)
             ap += (0.02 if arm == "control" else ARMS.get(arm, 0.0)) + 0.012 * rng.random()
-            cell = {"arm": arm, "setting": setting, "ratio": ratio, "split_offset": 0, "seed": seed, "round": round}
+            cell = {"arm": arm, "setting": setting, "ratio": ratio, "frames": 0, "first_frames": 0, "split_offset": 0}
+            cell |= {"seed": seed, "round": round}
             figures = {metric: ap * (1.9 if metric == "AP50" else 1.0) for metric in METRICS}
             by_class = {f"AP_{c}": ap + 0.05 - 0.1 * number for number, c in enumerate(CLASSES)}
             quality = {"pseudo_precision_50": 0.7 if round else np.nan, "pseudo_recall_50": 0.5 if round else np.nan}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from working_folder import TRAINING, run, write_study, write_working_folder
 
 from leod.boxes.kept_labels import KeptLabels
+from leod.cli import COMMANDS
+from leod.cli.commands import build_command
+
+COMMAND_FUNCTIONS = {name: function for commands in COMMANDS.values() for name, function in commands.items()}
 
 
 @pytest.fixture
@@ -102,6 +109,19 @@ def test_exact_settings_need_no_budget(leod):
     status, text = leod(command.replace("--output out", "--output again"))
     assert status == 0, text
     assert content("again/training.json")["provenance"]["settings"] == settings
+
+
+def commands_of_rules():
+    rules = (Path(__file__).resolve().parents[1] / "rules").glob("*.smk")
+    return sorted({name for file in rules for name in re.findall(r"leod ([a-z]+-?[a-z-]*) --", file.read_text())})
+
+
+@pytest.mark.parametrize("name", commands_of_rules())
+def test_rules_give_exact_settings_and_no_options_that_pick_them_out_of_a_study(name):
+    module, _, attribute = COMMAND_FUNCTIONS[name].partition(":")
+    function = getattr(import_module(module), attribute)
+    required = {parameter.name for parameter in build_command(function).params if parameter.required}
+    assert required <= set(inspect.signature(function).parameters)
 
 
 @pytest.mark.parametrize(("ratio", "history"), [(0.5, 3), (0.1, 2)], ids=["the study's budget", "another one"])

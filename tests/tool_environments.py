@@ -1,4 +1,4 @@
-"""Environments of labelling tools: too large, and too particular about versions, to stand in that of the tests.
+"""Environments of other programs: too large, and too particular about versions, to stand in that of the tests.
 
 They are made once, in the folder that LEOD_TOOLS names (default: ~/.cache/leod-tools), and kept.
 """
@@ -30,15 +30,16 @@ def tool_folder(name: str) -> Path:
     return root / f"{name}-py{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def tool_python(name: str, requirement: str) -> Path:
+def tool_python(name: str, *requirements: str) -> Path:
     """The interpreter of an environment in which a tool is installed; made if it is not there.
 
     Skips the test where the package index cannot be reached.
 
     Args:
         name: Name of the environment.
-        requirement: What is installed.
+        requirements: What is installed.
     """
+    requirement = " ".join(requirements)
     folder = tool_folder(name)
     python, complete = folder / "bin" / "python", folder / "complete"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ def tool_python(name: str, requirement: str) -> Path:
         if complete.is_file() and complete.read_text() == requirement:
             return python
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
         result = subprocess.run(install, capture_output=True, text=True, check=False)
         if result.returncode:
             last = result.stderr.strip().splitlines()[-1:]

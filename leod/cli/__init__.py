@@ -31,6 +31,7 @@ COMMANDS = {
         "detect": "leod.stages.detect:detect",
         "suggest-frames": "leod.stages.suggest_frames:suggest_frames",
         "export-onnx": "leod.stages.export_onnx:export_onnx",
+        "export-dataset": "leod.stages.export_dataset:export_dataset",
         "export-labels": "leod.stages.export_labels:export_labels",
         "export-frames": "leod.stages.export_frames:export_frames",
         "import-labels": "leod.stages.import_labels:import_labels",
@@ -38,6 +39,9 @@ COMMANDS = {
         "suggest-corrections": "leod.stages.suggest_corrections:suggest_corrections",
         "benchmark": "leod.stages.benchmark:benchmark",
         "estimate": "leod.stages.estimate:estimate",
+        "pack": "leod.stages.pack:pack",
+        "unpack": "leod.stages.unpack:unpack",
+        "compare": "leod.stages.compare:compare",
         "schema": "leod.stages.schema:schema",
     },
 }

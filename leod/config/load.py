@@ -21,6 +21,8 @@ S = TypeVar("S", bound=Settings)
 
 ARM_SECTIONS = ("rounds", "pretrain", "pseudo_labels", "track_filter", "self_train")
 """What an arm may change of its study."""
+SHIPPED = Path(__file__).resolve().parents[1] / "configs"
+"""Studies, data sets and models that come with the package; in a checkout a link to its folder `configs`."""
 MAIN, CONTROL, CEILING, ORACLE, CHOOSER = "main", "control", "fully_supervised", "oracle", "chooser"
 """What arms are called that no study defines: the study's own chain of rounds, and its references."""
 
@@ -146,7 +148,7 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
 
     Args:
         path: The study's YAML file. Data sets and models that it names are looked up in ``datasets/`` and ``models/``
-            beside it, then in ``configs/`` of the working directory.
+            beside it, then in ``configs/`` of the working directory, then among those that come with the package.
         overrides: ``key.subkey=value`` strings that win over the file.
 
     Raises:
@@ -166,12 +168,13 @@ def resolve_study(content: Mapping[str, Any], folders: list[Path], source: str) 
     Args:
         content: The study as YAML gives it.
         folders: Folders with ``datasets/NAME.yaml``, ``models/NAME.yaml`` and, for ``base``, ``NAME.yaml``, in order of
-            preference.
+            preference; `SHIPPED` is the last one. Paths to files are relative to the working directory, else to these.
         source: The study's file, for errors.
 
     Raises:
         ConfigError: A file is missing, a key unknown, a value wrong; all problems of one file are told at once.
     """
+    folders = [*folders, SHIPPED]
     resolved, source = _based(content, folders, source)
     parts: list[tuple[str, type[Settings]]] = [("dataset", DatasetConfig), ("model", ModelConfig)]
     for key, settings_type in parts:
@@ -257,13 +260,16 @@ def _based(
     if str(path) in seen:
         raise ConfigError(f"{source}: base: {' → '.join((*seen, str(path)))} leads in a circle")
     below, origin = _based(read_yaml(path), folders, str(path), (*seen, str(path)))
-    return merge(below, changes), f"{origin} (changed by {source})"
+    return merge(below, changes), f"{origin} (changed by {source})" if changes else origin
 
 
 def _find(name: str, kind: str, folders: list[Path], asked_by: str) -> Path:
     """The file that ``name`` stands for: a path, or ``NAME.yaml`` in the folder ``kind`` of one of the folders."""
-    is_path = name.endswith((".yaml", ".yml"))
-    candidates = [Path(name)] if is_path else [folder / kind / f"{name}.yaml" for folder in folders]
+    if name.endswith((".yaml", ".yml")):
+        candidates = [Path(name), *(folder / name for folder in folders)]
+    else:
+        candidates = [folder / kind / f"{name}.yaml" for folder in folders]
+    candidates = list(dict.fromkeys(candidates))
     for candidate in candidates:
         if candidate.is_file():
             return candidate

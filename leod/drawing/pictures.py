@@ -230,7 +230,8 @@ def _shared_area(a: tuple[float, float, float, float], b: tuple[float, float, fl
 
 def _text_of(box: np.void, kind: BoxKind, classes: SequenceOf[str]) -> str:
     class_id = int(box["class_id"])
-    if kind is BoxKind.INPAINTED:
+    # There may be many of them over one object, and their line tells what they are.
+    if kind in (BoxKind.INPAINTED, BoxKind.IGNORED):
         return ""
     name = classes[class_id] if class_id < len(classes) else str(kind)
     if kind is BoxKind.GROUND_TRUTH:

@@ -33,11 +33,14 @@ _NAMED = 2
 """Signs that are named at most."""
 _ACTIVITY_WEIGHT = 0.25
 """Beside a detector; it alone would never choose what it has not learnt to see."""
+_ENOUGH_ACTIVITY = 10.0
+"""Percentile of activity that is enough without a detector: more of it means larger objects, not better moments."""
 
 _LIKE_ANOTHER_RECORDING = 0.5
 """Two moments of different recordings are at most so similar, two of the same at least, if they look alike."""
 _RELATED_US = 10_000_000
 """Time after which what relates two moments of a recording, beside their look, has faded to 1/e."""
+_LEAST_LENGTH = 1e-9
 _LEAST_DIFFERENCE = 0.05
 """Moments that differ less are one moment."""
 _SAMPLE = 1_000
@@ -72,6 +75,17 @@ class Candidates:
     def __len__(self) -> int:
         """Number of candidates."""
         return len(self.t_us)
+
+    @property
+    def look(self) -> npt.NDArray[np.float64]:
+        """What candidates are told apart by, float64 [N, D].
+
+        Without a detector it is where something moves; how much would make every large object unlike all others.
+        """
+        look = self.descriptor.astype(np.float64)
+        if len(self.signs) == 1:
+            look /= np.maximum(np.linalg.norm(look, axis=1, keepdims=True), _LEAST_LENGTH)
+        return look
 
     def select(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Candidates:
         """Some of them."""
@@ -112,15 +126,22 @@ class Choice:
     scores: npt.NDArray[np.float64]
 
 
-def strengths(candidates: Candidates) -> npt.NDArray[np.float64]:
+def strengths(candidates: Candidates, half: float = 50.0) -> npt.NDArray[np.float64]:
     """How strong each sign is, 0..1, whatever its unit: half where it is as in the middle candidate that shows it.
+
+    Args:
+        candidates: All of them.
+        half: Percentile of those that show a sign at which it is half as strong as it can be.
 
     Returns:
         float64 [N, S].
     """
     amounts = candidates.amounts.astype(np.float64)
     shown = (amounts > 0) & candidates.eligible[:, None]
-    middle = [np.median(column[seen]) if seen.any() else 1.0 for column, seen in zip(amounts.T, shown.T, strict=True)]
+    middle = [
+        np.percentile(column[seen], half) if seen.any() else 1.0
+        for column, seen in zip(amounts.T, shown.T, strict=True)
+    ]
     return amounts / (amounts + np.array(middle))
 
 
@@ -130,10 +151,10 @@ def worth(candidates: Candidates) -> npt.NDArray[np.float64]:
     Returns:
         float64 [N]; 0 where it is not eligible.
     """
-    strong = strengths(candidates)
-    if strong.shape[1] == 1:
-        value = strong[:, 0]
+    if len(candidates.signs) == 1:
+        value = strengths(candidates, _ENOUGH_ACTIVITY)[:, 0]
     else:
+        strong = strengths(candidates)
         value = _ACTIVITY_WEIGHT * strong[:, 0] + (1 - _ACTIVITY_WEIGHT) * strong[:, 1:].mean(axis=1)
     return np.where(candidates.eligible, value * candidates.settled, 0.0)
 
@@ -190,7 +211,7 @@ def best_of_each_stretch(candidates: Candidates, stretch_us: int) -> Candidates:
 def choose(
     recording: npt.NDArray[np.int64],
     t_us: npt.NDArray[np.int64],
-    descriptor: npt.NDArray[np.float32],
+    look: npt.NDArray[np.float64],
     value: npt.NDArray[np.float64],
     count: int,
     seed: int,
@@ -202,7 +223,7 @@ def choose(
     Args:
         recording: int64 [N], number of the recording.
         t_us: int64 [N], time in microseconds.
-        descriptor: float32 [N, D], the look.
+        look: float64 [N, D], see `Candidates.look`.
         value: float64 [N], worth of each, 0..1; 0 = never chosen.
         count: How many are wanted.
         seed: Not negative. Candidates of about the same worth follow each other by chance.
@@ -215,7 +236,7 @@ def choose(
     """
     generator = np.random.default_rng([seed, len(value)])
     value = np.asarray(value, np.float64) * (1.0 - _JITTER * generator.random(len(value)))
-    look = np.asarray(descriptor, np.float64)
+    look = np.asarray(look, np.float64)
     scale = _typical_distance(look[value > 0], generator)
     difference = np.ones(len(value))
     allowed = value > 0

@@ -129,4 +129,6 @@ def judge(of_views: SequenceOf[FrameBoxes], shown: npt.NDArray[np.bool_], frame_
 def _summed(frames: npt.NDArray[np.int64], values: np.ndarray, count: int) -> npt.NDArray[np.float64]:
     """Sum of the values in each frame; frames beyond the last one, of tracks that go on, do not count."""
     inside = frames < count
-    return np.bincount(frames[inside], weights=values[inside].astype(np.float64), minlength=count)
+    summed = np.bincount(frames[inside], weights=values[inside].astype(np.float64), minlength=count)
+    # Of no values it makes integers.
+    return summed.astype(np.float64)

@@ -5,6 +5,7 @@ Written by torch.save, read with weights_only=True, so that opening somebody els
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -60,7 +61,19 @@ def write_detector_file(path: Path, content: DetectorFile) -> None:
     Raises:
         ResourceError: The disk is full.
     """
-    record = {
+    with atomic_file(path) as temporary:
+        torch.save(_record(content), temporary)
+
+
+def detector_file_bytes(content: DetectorFile) -> bytes:
+    """The bytes of a `model.ckpt`, the same for the same content: a file on disk has its own name in it."""
+    buffer = io.BytesIO()
+    torch.save(_record(content), buffer)
+    return buffer.getvalue()
+
+
+def _record(content: DetectorFile) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "model": content.model.model_dump(mode="json"),
@@ -69,8 +82,6 @@ def write_detector_file(path: Path, content: DetectorFile) -> None:
         "published": content.published,
         "state_dict": content.state_dict,
     }
-    with atomic_file(path) as temporary:
-        torch.save(record, temporary)
 
 
 def read_detector_file(path: Path) -> DetectorFile:

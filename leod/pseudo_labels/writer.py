@@ -11,7 +11,8 @@
     <dataset>/val, <dataset>/test                       links to the original splits
 
 Kept ground truth is copied from the original row by row. Links are relative, so that a project folder can be moved as
-a whole. Source of the layout: `EventSeqData.save` in the public repository Wuziyi616/LEOD.
+a whole; for LEOD's own programs, which cannot follow them, `export_dataset` makes absolute ones. Source of
+the layout: `EventSeqData.save` in the public repository Wuziyi616/LEOD.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from leod.sequences.layout import (
     write_labelled_frames,
     write_labels,
 )
+from leod.sequences.links import missing_file
 
 
 def link(target: Path, place: Path) -> None:
@@ -81,7 +83,7 @@ def write_pseudo_labelled(
     folder.mkdir(parents=True)
     original_frames = representations_dir(source) / representation / frames_file
     if not original_frames.is_file():
-        raise DataError(original_frames, "the file does not exist (or a link to it is broken). Preprocess again.")
+        raise DataError(original_frames, missing_file(original_frames))
     link(original_frames, folder / frames_file)
     if timestamps_file(source, representation).is_file():
         link(timestamps_file(source, representation), timestamps_file(destination, representation))

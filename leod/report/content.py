@@ -165,7 +165,13 @@ def _study(results: StudyResults) -> str:
             f"windows of {dataset.window_us / 1000:g} ms" + (", halved" if dataset.downsample_by_2 else ""),
         ),
         ("Detector", f"{settings.model.name}, {_parameters(results)}"),
-        ("Labels", "; ".join(budget_name(budget.setting, budget.ratio, budget.frames) for budget in settings.labels)),
+        (
+            "Labels",
+            "; ".join(
+                budget_name(budget.setting, budget.ratio, budget.frames, budget.first_frames)
+                for budget in settings.labels
+            ),
+        ),
         ("Split offsets, seeds", f"{_listed(settings.split_offsets)}; {_listed(settings.seeds)}"),
         ("Pretraining", _training_words(settings.pretrain)),
         ("Self-training", f"{_count(settings.rounds, 'round')}, each {_training_words(settings.self_train)}"),

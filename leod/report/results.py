@@ -43,7 +43,7 @@ class Run:
     @property
     def budget(self) -> str:
         """The label budget in words."""
-        return budget_name(self.cell.setting, self.cell.ratio, self.cell.frames)
+        return budget_name(self.cell.setting, self.cell.ratio, self.cell.frames, self.cell.first_frames)
 
     @property
     def round(self) -> int:

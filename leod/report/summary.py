@@ -14,7 +14,7 @@ from leod.config.load import CEILING, CHOOSER, CONTROL, MAIN, ORACLE
 from leod.evaluation.coco import METRICS
 from leod.report.statistics import LEAST_PAIRS, PairedDifference
 
-BUDGET = ["setting", "ratio", "frames"]
+BUDGET = ["setting", "ratio", "frames", "first_frames"]
 """Columns that name one label budget."""
 CELL = [*BUDGET, "split_offset", "seed"]
 """Columns that name one experiment; arms of one experiment have them in common."""
@@ -152,7 +152,7 @@ class RoundChoice:
         return " ".join(sentences)
 
 
-def chosen_rounds(rows: pd.DataFrame) -> dict[tuple[str, float, int], RoundChoice]:
+def chosen_rounds(rows: pd.DataFrame) -> dict[tuple[str, float, int, int], RoundChoice]:
     """Each label budget with self-training → its best round on the validation split.
 
     The best is that of the highest mean AP over the experiments, the earliest among equals.
@@ -278,11 +278,21 @@ def _gap_in_words(rows: pd.DataFrame, chosen: pd.DataFrame, prefix: str, start_n
     return f"That closes {' and '.join(shares)} of the gap from the {start_name} to training on all labels."
 
 
-def budget_name(setting: str, ratio: float, frames: int | None) -> str:
-    """A label budget in words; ``frames``: its size if that is a number of labelled frames, else 0 or None."""
+def budget_name(setting: str, ratio: float, frames: int | None, first_frames: int = 0) -> str:
+    """A label budget in words.
+
+    Args:
+        setting: How labels are chosen.
+        ratio: Their share.
+        frames: Their number, where the budget is one; else 0 or None.
+        first_frames: How many of them train the detector that suggests the rest.
+    """
     if setting == REFERENCE_SETTING:
         return "all labels"
-    return f"{setting.replace('_', ' ')}, {f'{frames} frames' if frames else f'{100 * ratio:g} %'}"
+    name = f"{setting.replace('_', ' ')}, {f'{frames} frames' if frames else f'{100 * ratio:g} %'}"
+    if setting != SUGGESTED:
+        return name
+    return f"{name} ({frames - first_frames} by a detector)" if first_frames else f"{name} (by their events)"
 
 
 def budgets(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

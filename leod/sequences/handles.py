@@ -11,6 +11,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the blosc filter of the published sequences)
 
 from leod.errors import DataError
+from leod.sequences.links import missing_file
 
 MAXIMUM_OPEN_FILES = 64
 """Thousands of sequences take turns; the usual limit is 1024 open files per process."""
@@ -45,7 +46,7 @@ def _entry(path: Path) -> _OpenFile:
             # Every chunk is read once, so that a cache of chunks would only cost a copy.
             entry = _OpenFile(h5py.File(path, "r", rdcc_nbytes=0))
         except FileNotFoundError:
-            raise DataError(path, "the file does not exist (or a link to it is broken). Preprocess again.") from None
+            raise DataError(path, missing_file(path)) from None
         except OSError as error:
             raise DataError(
                 path, f"cannot be read as HDF5 ({error}); it may be cut off. Delete the sequence and preprocess again."

@@ -32,6 +32,7 @@ from leod.sequences.layout import (
     representations_dir,
     timestamps_file,
 )
+from leod.sequences.links import missing_file
 from leod.sequences.plausibility import (
     BoxFacts,
     RecordingFacts,
@@ -250,7 +251,7 @@ def _frames_files(facts: SequenceFacts, representation: str, config: SequenceCon
 
 def _describe_frames(path: Path, representation: str) -> FramesFile:
     if path.is_symlink() and not path.exists():
-        raise DataError(path, f"is a broken link to {path.readlink()}. Put the file back or make the set again.")
+        raise DataError(path, missing_file(path))
     data = open_hdf5(path).get("data")
     if not isinstance(data, h5py.Dataset) or data.ndim != 4:
         raise DataError(path, "has no dataset 'data' of [frames, channels, height, width]. Preprocess again.")

@@ -25,6 +25,7 @@ from leod.sequences.layout import (
     representations_dir,
     timestamps_file,
 )
+from leod.sequences.links import frames_behind
 from leod.sequences.representations import representation_file_name, representation_name
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,13 @@ class Sequence:
     Args:
         path: Folder of the sequence in RVT's layout; it and what it contains may be links.
         config: What the data set's frames and classes look like.
+        originals: The data set that this one was made from: where the link to the frames leads nowhere, they are taken
+            from there.
 
     Attributes:
         path: As given.
         name: Name of the folder.
+        frames_path: The file of the frames.
         num_frames: Frames of the sequence.
         labelled_frames: int64 [K], strictly increasing: frame of each labelled frame.
 
@@ -52,7 +56,7 @@ class Sequence:
         DataError: A file is missing or damaged, or two of them contradict each other or ``config``.
     """
 
-    def __init__(self, path: Path, config: SequenceConfig) -> None:
+    def __init__(self, path: Path, config: SequenceConfig, originals: Path | None = None) -> None:
         self.path = Path(path)
         self.name = self.path.name
         self._representation = representation_name(config.representation, config.window_us)
@@ -64,7 +68,7 @@ class Sequence:
                 "this event representation does not exist; the sequence has "
                 f"{', '.join(existing) or 'none'}. Preprocess with the same representation and window length.",
             )
-        self.frames_path = folder / representation_file_name(config.downsample_by_2)
+        self.frames_path = frames_behind(folder / representation_file_name(config.downsample_by_2), originals)
         self._frame_shape = (config.representation.channels, *config.frame_size)
         self._frame_dtype = _FRAME_DTYPES[config.representation.kind]
         self.num_frames = self._check_frames()
@@ -185,13 +189,14 @@ class Sequence:
         return frames
 
 
-def open_split(root: Path, split: str, config: SequenceConfig) -> list[Sequence]:
+def open_split(root: Path, split: str, config: SequenceConfig, originals: Path | None = None) -> list[Sequence]:
     """Open all sequences of one split.
 
     Args:
         root: Folder of the data set, with one folder per split.
         split: 'train', 'val' or 'test'.
         config: What the data set's frames and classes look like.
+        originals: See `Sequence`.
 
     Returns:
         Sequences sorted by name.
@@ -200,6 +205,11 @@ def open_split(root: Path, split: str, config: SequenceConfig) -> list[Sequence]
         DataError: The split is missing or empty, or one of its sequences is damaged.
     """
     paths = list_sequences(root, split)
-    sequences = [Sequence(path, config) for path in progress(paths, f"opening {split} sequences", unit="sequence")]
+    sequences = [
+        Sequence(path, config, originals) for path in progress(paths, f"opening {split} sequences", unit="sequence")
+    ]
     logger.info("%s: %d sequences in split %s", root, len(sequences), split)
+    moved = sum(not sequence.frames_path.is_relative_to(sequence.path) for sequence in sequences)
+    if moved:
+        logger.info("the links of %d of them lead nowhere: their frames are taken from %s", moved, originals)
     return sequences

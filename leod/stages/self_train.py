@@ -33,8 +33,9 @@ def self_train(
     Writes the same files as `pretrain` and goes on after an interruption in the same way.
 
     Args:
-        dataset: Pseudo-labelled data set, of which the split train is used.
-        sequences: The original data set, of which the split val is used.
+        dataset: Pseudo-labelled data set, of which the split train is used, ours or LEOD's.
+        sequences: The original data set, of which the split val is used. Frames whose links in ``dataset`` lead nowhere
+            are taken from its split train.
         output: Results folder of the round.
         settings: Settings of the stage.
         seed: Seed of weights, order and augmentation of the data.
@@ -68,7 +69,7 @@ def self_train(
                 seed=seed,
                 hardware=hardware,
                 output=output,
-                sequences=open_split(dataset, "train", settings.sequence),
+                sequences=open_split(dataset, "train", settings.sequence, originals=sequences),
                 kept=None,
                 validation_sequences=open_validation(sequences, settings),
                 initial_weights=initial,

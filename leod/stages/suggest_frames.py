@@ -128,7 +128,7 @@ def suggest_frames(
     choice = choose(
         candidates.recording,
         candidates.t_us,
-        candidates.descriptor,
+        candidates.look,
         value,
         count,
         seed,

@@ -27,12 +27,14 @@ APART_US = 1_000_000
 """Two chosen frames of one sequence are at least so far apart."""
 
 
-def _settings_of(study: StudyConfig, frames: PositiveInt, seed: NonNegativeInt = 0) -> SuggestLabelsSettings:
+def _settings_of(
+    study: StudyConfig, frames: PositiveInt | None = None, seed: NonNegativeInt = 0
+) -> SuggestLabelsSettings:
     """The settings for one label budget.
 
     Args:
         study: The study.
-        frames: Number of labelled frames, a budget of the study; with --study.
+        frames: Number of labelled frames, a budget of the study; with --study, which needs it.
         seed: Seed of the choice; with --study.
 
     Raises:
@@ -40,9 +42,7 @@ def _settings_of(study: StudyConfig, frames: PositiveInt, seed: NonNegativeInt =
     """
     budget = find_budget(study, "suggested", None, frames)
     if budget is None:
-        raise ConfigError(
-            f"study {study.name!r} has no labels with setting suggested and {frames} frames. Add them to its 'labels'."
-        )
+        raise ConfigError(f"study {study.name!r} has no labels with setting suggested and --frames {frames}. Add them.")
     return SuggestLabelsSettings.from_study(study, budget, seed)
 
 
@@ -136,7 +136,7 @@ def _choose(
     rows = choose(
         candidates.recording,
         candidates.t_us,
-        candidates.descriptor,
+        candidates.look,
         value,
         count,
         settings.seed,

@@ -31,6 +31,7 @@ from leod.pseudo_labels.writer import (
 )
 from leod.sequences.frame_boxes import FrameBoxes, read_frame_boxes
 from leod.sequences.layout import label_file, list_sequences, read_labelled_frames, representations_dir
+from leod.sequences.links import frames_behind
 from leod.sequences.representations import representation_file_name, representation_name
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,9 @@ class _Layout:
         """Number of frames of a sequence.
 
         Raises:
-            DataError: The file with the frames cannot be read.
+            DataError: The file with the frames is missing or cannot be read.
         """
-        path = representations_dir(sequence_dir) / self.representation / self.frames_file
+        path = frames_behind(representations_dir(sequence_dir) / self.representation / self.frames_file, None)
         try:
             with h5py.File(path, "r") as file:
                 return int(file["data"].shape[0])

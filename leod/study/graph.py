@@ -9,8 +9,8 @@ from typing import Any
 from leod.sequences.layout import SPLITS
 from leod.study.study import Study
 
-LOCAL_RULES = ("write_plan", "summarise", "write_report")
-"""The rules of the tables and the report, whose jobs `Study.jobs` does not tell."""
+LOCAL_RULES = ("write_plan", "write_study", "summarise", "write_report")
+"""The rules of the study as a whole, whose jobs `Study.jobs` does not tell."""
 
 PRIORITIES = {"preprocess": 20} | dict.fromkeys(
     ("choose_thresholds", "generate_pseudo_labels", "track_filter", "self_train"), 10

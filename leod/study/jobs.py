@@ -20,6 +20,7 @@ JOBS = {
     "evaluate": f"{OF_ROUND}/evaluate-{{split}}_{{variant}}",
     "measure_latency": f"{OF_ROUND}/measure_latency",
     "write_plan": "write_plan",
+    "write_study": "write_study",
     "summarise": "summarise",
     "write_report": "write_report",
 }
@@ -38,6 +39,6 @@ FIGURES = {
 }
 """Figure of the report → its category."""
 
-_STAGE_OF = {"write_report": "report", "check_sequences": None, "write_plan": None}
+_STAGE_OF = {"write_report": "report", "check_sequences": None, "write_plan": None, "write_study": None}
 STAGES = tuple(stage for rule in JOBS if (stage := _STAGE_OF.get(rule, rule)) is not None)
 """The stages in their order, each a function of its name in a module of its name, and a command."""

@@ -23,6 +23,8 @@ class Cell(Settings):
     ratio: PositiveFraction
     frames: NonNegativeInt = 0
     """Size of a label budget that is a number of labelled frames; 0 = it is a share."""
+    first_frames: NonNegativeInt = 0
+    """Suggested labels: how many of them train the detector that suggests the rest."""
     split_offset: NonNegativeInt
     seed: NonNegativeInt
     round: NonNegativeInt

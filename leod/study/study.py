@@ -212,6 +212,7 @@ class Study:
             setting=cell.budget.setting,
             ratio=cell.budget.ratio,
             frames=cell.budget.frames or 0,
+            first_frames=cell.budget.first_frames,
             split_offset=cell.split_offset,
             seed=cell.seed,
             round=round,

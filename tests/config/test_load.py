@@ -147,6 +147,35 @@ def test_a_study_may_say_only_what_it_changes(tmp_path: Path) -> None:
     assert load_study(further).pretrain == study.pretrain
 
 
+def test_what_comes_with_the_package_is_found_in_any_folder_and_the_users_own_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = tmp_path / "mine.yaml"
+    study.write_text("base: quickstart\nname: mine\n")
+    assert load_study(study).model.name == "rvt-nano"
+    models = tmp_path / "configs" / "models"
+    models.mkdir(parents=True)
+    own = (REPOSITORY / "configs" / "models" / "rvt-tiny.yaml").read_text()
+    (models / "rvt-nano.yaml").write_text(own)
+    assert load_study(study).model.embed_dim == 32
+
+
+def test_a_file_is_named_from_the_working_folder_or_from_that_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    tiny = (REPOSITORY / "configs" / "models" / "rvt-tiny.yaml").read_text()
+    (folder / "small.yaml").write_text(tiny)
+    study = folder / "mine.yaml"
+    study.write_text("base: quickstart\nname: mine\nmodel: small.yaml\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_study(study).model.fpn_depth == 0.33
+    (tmp_path / "small.yaml").write_text(tiny.replace("0.33", "0.67"))
+    assert load_study(study).model.fpn_depth == 0.67
+
+
 def test_mistakes_of_a_study_with_a_base_name_both_files(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"base: {QUICKSTART}\nname: mine\nround: 1\n")

@@ -179,7 +179,7 @@ def outside_the_sensor(sequence):
     [
         (drop_frames, "run from 3 to 8, expected 0..5"),  # labels beyond the last frame
         (drop_frames, "has 12 time stamps, but there are 6 frames"),  # frame count against time stamps
-        (break_link, "broken link to nowhere.h5"),  # frames elsewhere
+        (break_link, "is a link to nowhere.h5, which does not exist"),  # frames elsewhere
         (other_shape, "asks for uint8 [frames, 4, 24, 32]"),  # other sensor
         (other_labels, "more than a window away from the frame"),  # labels of another recording
         (unknown_class, "class id 2, but the data set has 2 classes"),  # class list too short

@@ -47,11 +47,12 @@ def make_entry(tmp_path):
         arm="main",
         validation=None,
         frames=0,
+        first_frames=0,
     ):
         name = f"{setting}-{frames or format(ratio, 'g')}-offset0-seed{seed}" + (
             "" if arm in ("main", "fully_supervised") else f"-{arm}"
         )
-        stem = f"{name}-{round}-{variant}"
+        stem = f"{name}-{first_frames}-{round}-{variant}"
         return DetectorFiles(
             **dict.fromkeys(("labels", "model", "curves"), "unused"),
             record=write_record(tmp_path / f"{stem}-training.json", validation),
@@ -60,6 +61,7 @@ def make_entry(tmp_path):
             setting=setting,
             ratio=ratio,
             frames=frames,
+            first_frames=first_frames,
             split_offset=0,
             seed=seed,
             round=round,
@@ -326,15 +328,20 @@ def test_suggested_labels_are_compared_with_labels_chosen_otherwise(make_entry, 
         [
             *budget("random", (0.10, 0.12, 0.11), frames=26, arm="chooser"),
             *budget("random", (0.20, 0.22, 0.21), frames=52),
-            *budget("suggested", (0.22, 0.26, 0.25), frames=52),
+            *budget("suggested", (0.22, 0.26, 0.25), frames=52, first_frames=26),
+            *budget("suggested", (0.19, 0.20, 0.20), frames=52),
             *(make_entry(ap, seed=seed) for seed, ap in enumerate((0.23, 0.24, 0.25))),
             ceiling(0.35),
         ]
     )
-    assert frame["frames"].tolist() == 3 * [26] + 6 * [52] + 4 * [0]
+    assert frame["frames"].tolist() == 3 * [26] + 9 * [52] + 4 * [0]
     assert cells(text, "chooser")[:3] == ["random, 26 frames", "chooser", "3"]
-    rows = [line.split("|") for line in text.splitlines() if line.startswith("| suggested, 52 frames | ")][-2:]
-    found = [[cell.strip() for cell in row[2:8]] for row in rows]
+    rows = [line.split("|") for line in text.splitlines() if "suggested, 52 frames (" in line]
+    rows = [row for row in rows if row[2].strip() in ("random, 52 frames", "weakly supervised, 5 %")]
+    assert [row[1].strip().removeprefix("suggested, 52 frames ") for row in rows] == 2 * ["(by their events)"] + 2 * [
+        "(26 by a detector)"
+    ]
+    found = [[cell.strip() for cell in row[2:8]] for row in rows[2:]]
     assert found[0] == ["random, 52 frames", "0", "3", "+3.3", "+0.5 to +6.2", "3 of 3"]
     assert found[1] == ["weakly supervised, 5 %", "0", "3", "+0.3", "-3.5 to +4.1", "1 of 3"]
 

@@ -143,6 +143,25 @@ def test_self_training_uses_all_labels_and_the_previous_detector(dataset, undist
             assert torch.allclose(before[name], after[name], atol=1e-6), name
 
 
+def test_self_training_on_a_set_of_the_published_program_takes_the_frames_from_the_sequences(dataset, tmp_path, caplog):
+    root, _ = dataset
+    published = tmp_path / "published"
+    for sequence in sorted((root / "train").iterdir()):
+        copy = published / "train" / sequence.name
+        shutil.copytree(sequence, copy)
+        frames = next(copy.rglob("*.h5"))
+        frames.unlink()
+        # As the program leaves them, which was started in another folder with dataset.path=./datasets/gen1/.
+        frames.symlink_to(f"./datasets/gen1/train/{sequence.name}/{frames.relative_to(copy)}")
+        frames.with_name("timestamps_us.npy").unlink()
+    with caplog.at_level(logging.INFO, logger="leod.sequences"):
+        self_train(published, root, tmp_path / "out", settings(steps=1), hardware=CPU)
+    assert f"the links of 3 of them lead nowhere: their frames are taken from {root}" in caplog.text
+    assert files(tmp_path / "out") == RESULTS
+    self_train(root, root, tmp_path / "expected", settings(steps=1), hardware=CPU)
+    assert_equal_weights(tmp_path / "out", tmp_path / "expected")
+
+
 def test_self_training_from_previous_needs_a_detector(dataset, tmp_path):
     root, _ = dataset
     with pytest.raises(ConfigError, match="--previous"):

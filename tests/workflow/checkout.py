@@ -94,7 +94,7 @@ class Checkout:
 
 def copy_workflow(folder: Path) -> None:
     """Copy what a clone holds of the workflow into ``folder``."""
-    for name in ("rules", "workflow", "configs", "envs", "profiles"):
+    for name in ("rules", "workflow", "config", "configs", "envs", "profiles"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "Snakefile", folder / "Snakefile")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkout import Checkout, pretending_checkout
+from plain_study import plain_study
 
 RECORDINGS = Path("data/own/recordings")
 DATASET = {
@@ -30,7 +31,7 @@ TRAINING_AND_ALL_THAT_FOLLOWS = (
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A finished study on own recordings, one of them without boxes; stages only pretend to work."""
-    checkout = pretending_checkout(tmp_path_factory.mktemp("own"))
+    checkout = pretending_checkout(tmp_path_factory.mktemp("own"), plain_study())
     (checkout.folder / "configs" / "datasets" / "own.yaml").write_text(yaml.safe_dump(DATASET))
     for place in ("train/a", "train/b", "val/v", "test/t"):
         recording = checkout.folder / RECORDINGS / f"{place}.raw"

@@ -1,0 +1,1 @@
+"""Two studies side by side: where they first differ, in what, and whether it matters."""
