@@ -288,26 +288,3 @@ def random_choice(candidate_count: int, count: int, seed: int) -> npt.NDArray[np
     The first n of a longer choice are the choice of n.
     """
     return np.random.default_rng([seed, candidate_count]).permutation(candidate_count)[:count].astype(np.int64)
-
-
-def every_nth(
-    recording: npt.NDArray[np.int64], t_us: npt.NDArray[np.int64], count: int, offset: int = 0
-) -> npt.NDArray[np.int64]:
-    """Choose evenly over recordings and time, for comparison.
-
-    Args:
-        recording: int64 [N], number of the recording.
-        t_us: int64 [N], time in microseconds.
-        count: How many are wanted.
-        offset: Which of the possible choices, from 0; counted modulo the distance between two of them.
-
-    Returns:
-        int64 [min(count, N)], rows in the order of recording and time.
-    """
-    order = np.lexsort((t_us, recording))
-    count = min(count, len(order))
-    if count == 0:
-        return np.zeros(0, np.int64)
-    step = len(order) / count
-    first = offset % max(int(step), 1)
-    return order[np.floor(first + step * np.arange(count)).astype(np.int64)].astype(np.int64)

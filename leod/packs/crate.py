@@ -12,16 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from leod.errors import ConfigError
+from rocrate.model import ContextEntity
+from rocrate.rocrate import ROCrate
+
 from leod.packs.names import CONTENTS_NAME, README_NAME, STUDY_FILE
 from leod.packs.study_files import PLAN_NAME, REPORT_NAMES, SUMMARY_NAME, StageRun, in_order
-
-if TYPE_CHECKING:
-    from rocrate.model import ContextEntity
-    from rocrate.rocrate import ROCrate
 
 _PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
@@ -143,25 +141,15 @@ class CrateContent:
 
 
 def crate_metadata(content: CrateContent) -> str:
-    """The text of ``ro-crate-metadata.json``.
-
-    Raises:
-        ConfigError: The library `rocrate` is not installed.
-    """
-    try:
-        # An extra: only who packs needs it.
-        from rocrate.model import ContextEntity
-        from rocrate.rocrate import ROCrate
-    except ImportError:
-        raise ConfigError("leod pack needs the library rocrate: pip install 'leod[pack]'") from None
-    return _Writer(ROCrate(version="1.1"), ContextEntity, content).text()
+    """The text of ``ro-crate-metadata.json``."""
+    return _Writer(ROCrate(version="1.1"), content).text()
 
 
 class _Writer:
     """Fills a crate, entity by entity."""
 
-    def __init__(self, crate: ROCrate, entity_type: type[ContextEntity], content: CrateContent) -> None:
-        self.crate, self.entity_type, self.content = crate, entity_type, content
+    def __init__(self, crate: ROCrate, content: CrateContent) -> None:
+        self.crate, self.content = crate, content
         times = [run.ended for run in content.runs if run.ended is not None]
         self.published = _time(max(times, default=0.0))
 
@@ -409,7 +397,7 @@ class _Writer:
         found = self.crate.get(identifier)
         if found is None:
             plain = {"@type": kind} | {key: value for key, value in properties.items() if _is_plain(value)}
-            found = self.crate.add(self.entity_type(self.crate, identifier, properties=plain))
+            found = self.crate.add(ContextEntity(self.crate, identifier, properties=plain))
             for key, value in properties.items():
                 # References are made of entities only when they are set.
                 if not _is_plain(value) and value != []:

@@ -63,7 +63,6 @@ def pack_study(files: StudyFiles, study: StudyConfig, workflow: Path, output: Pa
 
     Raises:
         DataError: The study is not finished, its results are of another configuration, or a file is damaged.
-        ConfigError: The library `rocrate` is not installed.
         ResourceError: The disk is full or not writable.
     """
     files.check_finished()

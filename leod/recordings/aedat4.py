@@ -50,7 +50,7 @@ class Aedat4Recording(Recording):
                     "AedatTools turn into a bag of ROS (ExportRosBag).",
                 )
         if faery is None:
-            raise DataError(self.path, "reading AEDAT4 needs the package faery: pip install 'leod[aedat4]'.")
+            raise DataError(self.path, "reading AEDAT4 needs the package faery: pip install '.[aedat4]' in the clone.")
         width, height = self._open().dimensions()
         self.height, self.width = resolve_sensor_size(self.path, height, width, sensor)
 

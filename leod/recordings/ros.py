@@ -58,7 +58,7 @@ class RosRecording(Recording):
         self._times = times
         require_microseconds(self.path, times, "ROS")
         if rosbags is None:
-            raise DataError(self.path, "reading files of ROS needs the package rosbags: pip install 'leod[ros]'.")
+            raise DataError(self.path, "reading files of ROS needs rosbags: pip install '.[ros]' in the clone.")
         self._is_ros1 = self.path.suffix.lower() == _ROS1_SUFFIX
         self._messages_read = 0
         try:

@@ -61,7 +61,7 @@ def export_onnx(checkpoint: Path, output: Path, opset: int = 18) -> float:
         The largest difference between ONNX Runtime and PyTorch over the sequence, relative to 1 + the value.
 
     Raises:
-        ConfigError: The packages of leod[export] are missing, or ``output`` has another suffix or cannot be a
+        ConfigError: The packages of the extra export are missing, or ``output`` has another suffix or cannot be a
             file.
         CheckpointError: The detector is missing or damaged, or the exported one computes something else.
         ResourceError: The disk is full or not writable.
@@ -74,7 +74,7 @@ def export_onnx(checkpoint: Path, output: Path, opset: int = 18) -> float:
         import onnxruntime
         import onnxscript  # noqa: F401 -- torch.onnx.export needs it
     except ImportError as error:
-        raise ConfigError(f"exporting to ONNX needs {error.name}: pip install 'leod[export]'") from None
+        raise ConfigError(f"exporting to ONNX needs {error.name}: pip install '.[export]' in the clone") from None
     detector = load_detector(checkpoint).eval()
     frames = _random_frames(detector)
     with torch.inference_mode():

@@ -47,7 +47,7 @@ def pack(
         workflow: Folder with the workflow's Snakefile.
 
     Raises:
-        ConfigError: The configuration is wrong, or `rocrate` is not installed.
+        ConfigError: The configuration is wrong.
         DataError: The study is not finished, was run with another configuration, or a file is damaged.
         ResourceError: The disk is full or not writable.
     """

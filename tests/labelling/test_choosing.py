@@ -12,7 +12,6 @@ from leod.labelling.choosing import (
     Candidates,
     best_of_each_stretch,
     choose,
-    every_nth,
     random_choice,
     reasons,
     worth,
@@ -169,15 +168,3 @@ def test_random_choice_is_even_and_nested() -> None:
     counts = sum(np.bincount(random_choice(20, 5, seed), minlength=20) for seed in range(400))
     assert counts.min() > 60  # 100 on average
     assert counts.max() < 140
-
-
-def test_every_nth_is_spread_over_recordings_and_time() -> None:
-    recording, t_us = np.repeat([1, 0], 50), np.tile(np.arange(50), 2)
-    rows = every_nth(recording, t_us, 10)
-    assert recording[rows].tolist() == [0] * 5 + [1] * 5
-    assert t_us[rows].tolist() == [0, 10, 20, 30, 40] * 2
-    assert t_us[every_nth(recording, t_us, 10, offset=3)].tolist() == [3, 13, 23, 33, 43] * 2
-    assert every_nth(recording, t_us, 10, offset=13).tolist() == every_nth(recording, t_us, 10, offset=3).tolist()
-    assert len(set(every_nth(recording, t_us, 37).tolist())) == 37
-    assert len(every_nth(recording, t_us, 1000)) == 100
-    assert len(every_nth(recording[:0], t_us[:0], 10)) == 0

@@ -39,5 +39,5 @@ def test_cut_off_files_are_refused(path, share):
 
 def test_says_what_to_install(path, monkeypatch):
     monkeypatch.setattr(aedat4, "faery", None)
-    with pytest.raises(DataError, match=r"pip install 'leod\[aedat4\]'"):
+    with pytest.raises(DataError, match=r"pip install '\.\[aedat4\]'"):
         open_recording(path)

@@ -168,5 +168,5 @@ def test_size_and_unit(tmp_path):
 def test_says_what_to_install(tmp_path, monkeypatch):
     path = write(tmp_path / "a.bag")
     monkeypatch.setattr(ros, "rosbags", None)
-    with pytest.raises(DataError, match=r"pip install 'leod\[ros\]'"):
+    with pytest.raises(DataError, match=r"pip install '\.\[ros\]'"):
         open_recording(path)

@@ -90,5 +90,5 @@ def test_says_what_to_install_and_checks_the_name(tmp_path, checkpoint, monkeypa
     with pytest.raises(ConfigError, match=r"end the name in \.onnx"):
         export_onnx(checkpoint, tmp_path / "detector.pt")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"needs onnxruntime: pip install 'leod\[export\]'"):
+    with pytest.raises(ConfigError, match=r"needs onnxruntime: pip install '\.\[export\]'"):
         export_onnx(checkpoint, tmp_path / "detector.onnx")
