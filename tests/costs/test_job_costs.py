@@ -103,7 +103,7 @@ def test_whole_study_on_two_cores():
     found = costs(study).estimate()
     jobs = {rule.rule: rule.jobs for rule in found.rules}
     assert jobs["generate_pseudo_labels"] == jobs["evaluate"] == 2
-    assert found.jobs == sum(jobs.values()) == 1 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2 + 3
+    assert found.jobs == sum(jobs.values()) == 1 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2 + 4
     seconds = seconds_by_rule(costs(study))
     # The chain of rounds, two shards side by side; three preprocessing jobs that take both cores; the evaluation of the
     # last round, the summary and the report at the end.

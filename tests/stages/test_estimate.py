@@ -40,7 +40,7 @@ def test_default_study_without_data(leod):
     assert (rules["pretrain"]["jobs"], rules["generate_pseudo_labels"]["jobs"]) == (3, 4)
     # 1400 steps of 8 x 4 windows, three of them burn-in: 0.25 s each; twice 2200 steps for the references.
     assert rules["pretrain"]["hours"] * 3600 == pytest.approx(5800 * 0.25, rel=0.1)
-    for text in ("29 jobs", "wall time", "disk space", "peak memory", "assumed: amount of data from the settings of"):
+    for text in ("30 jobs", "wall time", "disk space", "peak memory", "assumed: amount of data from the settings of"):
         assert text in table
     assert content["provenance"]["stage"] == "estimate"
 
