@@ -37,6 +37,8 @@ COMMANDS = {
         "import-labels": "leod.stages.import_labels:import_labels",
         "convert-boxes": "leod.stages.convert_boxes:convert_boxes",
         "suggest-corrections": "leod.stages.suggest_corrections:suggest_corrections",
+        "benchmark": "leod.stages.benchmark:benchmark",
+        "estimate": "leod.stages.estimate:estimate",
         "pack": "leod.stages.pack:pack",
         "unpack": "leod.stages.unpack:unpack",
         "compare": "leod.stages.compare:compare",

@@ -314,6 +314,22 @@ class EvaluationFilterConfig(Settings):
     )
 
 
+class SplitExtent(Settings):
+    """How much there is of one split."""
+
+    recordings: PositiveInt
+    hours: PositiveFloat = Field(description="length of all of them together")
+
+
+class DatasetExtent(Settings):
+    """How large a data set is, for `leod estimate` where it is not at hand."""
+
+    train: SplitExtent
+    val: SplitExtent
+    test: SplitExtent
+    source: str = Field(description="where these numbers are from; estimates name it")
+
+
 class DatasetConfig(SequenceConfig):
     """One file `configs/datasets/NAME.yaml`: everything the code knows about a data set."""
 
@@ -353,6 +369,10 @@ class DatasetConfig(SequenceConfig):
         description="patterns of files beside the recordings that are known to be neither recordings nor boxes",
     )
     plausibility: PlausibilityConfig = PlausibilityConfig()
+    # No stage uses it: in no stage's settings, so that it makes nothing stale.
+    extent: DatasetExtent | None = Field(
+        default=None, exclude=True, description="how large the data set is; only `leod estimate` reads it"
+    )
 
     @field_validator("class_map", mode="before")
     @classmethod

@@ -305,6 +305,40 @@ class LatencySettings(Settings):
         return cls(sequence=study.dataset.sequence_config(), model=study.model, detection=study.evaluate.detection)
 
 
+class BenchmarkSettings(Settings):
+    """Settings of `benchmark`: what a study runs, or what is usual for a model and a sensor."""
+
+    sequence: SequenceConfig
+    model: ModelConfig
+    preprocess: PreprocessSettings
+    pretrain: TrainSettings
+    self_train: TrainSettings
+    pseudo_labels: GenerateSettings
+    latency: DetectionConfig
+    simulation: SimulationConfig | None
+    label_step_us: PositiveInt
+    """Distance of labelled frames."""
+    kept_share: PositiveFraction
+    """Share of the labelled frames that pretraining may use."""
+
+    @classmethod
+    def from_study(cls, study: StudyConfig) -> Self:
+        """Pick what the command uses out of ``study``; of its label budgets the first."""
+        budget = study.labels[0]
+        return cls(
+            sequence=study.dataset.sequence_config(),
+            model=study.model,
+            preprocess=PreprocessSettings.from_study(study),
+            pretrain=TrainSettings.for_pretraining(study, budget),
+            self_train=TrainSettings.for_self_training(study),
+            pseudo_labels=GenerateSettings.from_study(study),
+            latency=study.evaluate.detection,
+            simulation=study.dataset.simulate,
+            label_step_us=study.dataset.label_times.step_us,
+            kept_share=budget.ratio,
+        )
+
+
 class ReportSettings(Settings):
     """Settings of `report`: the study but for folders of results and the use of the machine."""
 

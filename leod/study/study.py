@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from leod.config.load import ORACLE, resolve_study
+from leod.config.load import ORACLE, merge, parse_overrides, read_yaml, resolve_study
 from leod.config.schema import Settings
 from leod.recordings.discovery import files_of_split
 from leod.sequences.layout import SPLITS
@@ -56,6 +56,20 @@ class Study:
         self.shards = range(self.config.pseudo_labels.shards)
         self.chooses_thresholds = any(cell.rounds and cell.chooses_thresholds for cell in self.experiments.values())
         self.gpus = 0 if self.config.hardware.accelerator == "cpu" else self.config.hardware.devices
+
+    @classmethod
+    def read(cls, path: Path, overrides: Iterable[str] = ()) -> Study:
+        """Read a study file, see `leod.config.load.load_study`.
+
+        Args:
+            path: The study's YAML file.
+            overrides: ``key.subkey=value`` strings that win over the file.
+
+        Raises:
+            ConfigError: The configuration is wrong, or two cells have one name.
+        """
+        content = merge(read_yaml(path), parse_overrides(overrides))
+        return cls(content, [Path(path).parent, Path("configs")], str(path))
 
     def log(self, rule: str) -> str:
         """Pattern of a rule's log."""

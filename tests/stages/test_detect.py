@@ -78,6 +78,7 @@ def test_finds_what_the_parts_find_and_writes_it_in_every_format(tmp_path, check
         summary = detect(path, checkpoint, boxes=output, confidence_threshold=THRESHOLD)
         read[suffix] = read_boxes(output, CONFIG.classes)
     assert summary.windows == 8
+    assert 0 < summary.median_ms <= summary.quantile_95_ms
     assert summary.recording_s == pytest.approx((events.t[-1] - events.t[0]) / 1e6)
     boxes = read[".npy"]
     found = list(zip(*(boxes[name].tolist() for name in ("t", "x", "y", "class_id")), strict=True))
