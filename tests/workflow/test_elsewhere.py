@@ -170,7 +170,7 @@ def odd_names(root: Path) -> tuple[Place, Callable[..., str]]:
 PLACES = [from_elsewhere, other_directory, module, deployed, hosted, odd_names]
 RUN_IN = [module, odd_names]
 """Those that differ most in what stages are given; runs take minutes."""
-JOBS = {"simulate": 1, "preprocess": 3, "pretrain": 3, "self_train": 3, "evaluate": 12, "write_report": 1}
+JOBS = {"simulate": 1, "preprocess": 3, "pretrain": 3, "self_train": 2, "evaluate": 10, "write_report": 1}
 
 
 def planned(output: str) -> dict[str, int]:
