@@ -1,8 +1,8 @@
 """No training step waits for its device: shown without a GPU, on PyTorch's meta device.
 
-Tensors there have shapes but no values, so that all that asks for a value, or for a shape that hangs on values, fails by
-itself; `NoWaiting` forbids what does not fail there and still makes the host wait for a GPU. The loop, the loader and
-all that is done between two steps are the real ones.
+Tensors there have shapes but no values, so that all that asks for a value, or for a shape that hangs on values, fails
+by itself; `NoWaiting` forbids what does not fail there and still makes the host wait for a GPU. The loop, the loader
+and all that is done between two steps are the real ones.
 """
 
 from __future__ import annotations
