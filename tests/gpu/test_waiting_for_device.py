@@ -7,33 +7,24 @@ and all that is done between two steps are the real ones.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from short_training import train_few_steps
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from train_scenario import CPU, settings, write_dataset
+from train_scenario import CPU
 
-from leod.boxes.kept_labels import KeptLabels
 from leod.models.loss import DetectionLoss
-from leod.sampling.training_data import TrainingData, training_loader
-from leod.sequences.sequence import open_split
-from leod.training.averaging import AveragedWeights
-from leod.training.checkpoints import WorkingCheckpoints
-from leod.training.control import TrainingControl, TrainingProgress
-from leod.training.interruption import StopRequests
-from leod.training.job import TrainingJob, initial_detector
-from leod.training.module import DetectionTraining
-from leod.training.processes import Processes, process_group
-from leod.training.trainer import build_trainer, quiet_lightning
+from leod.training.control import TrainingControl
 
 STEPS = 2
-LONG = {"steps": 1000, "checkpoint_every_steps": 1000}
-"""So long that no curve, checkpoint or validation is due in the first steps."""
-
+ADAMW = torch.optim.AdamW
 
 EVERYTHING_OF_THE_LOSS = {
     "ignore_thresholds": {"car": 0.5, "pedestrian": 0.5},
@@ -108,15 +99,9 @@ class MetaDevice(SingleDeviceStrategy):
         pass
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("waiting") / "sequences"
-    return root, write_dataset(root)
-
-
 @pytest.fixture
 def train_without_values(data, tmp_path, monkeypatch):
-    """A training of a few steps on the meta device; returns the module and what each step added to."""
+    """A training of a few steps on the meta device; returns its module and its control."""
     # What PyTorch has of the fused optimiser for GPUs does not run here; it is the same for each step.
     monkeypatch.setattr("torch.optim.AdamW", lambda *a, **k: ADAMW(*a, **{**k, "fused": False, "foreach": True}))
     real = pl.Trainer
@@ -125,30 +110,15 @@ def train_without_values(data, tmp_path, monkeypatch):
         lambda **k: real(**{**k, "accelerator": "auto", "devices": "auto", "strategy": MetaDevice()}),
     )
 
+    @contextmanager
+    def watching(control):
+        with NoWaiting() as control.watch, NoTensorsFromLists(control.watch):
+            yield
+
     def train(**changes):
-        chosen = settings(**{**LONG, **changes})
-        training = chosen.training
-        sequences, kept = open_split(data[0], "train", chosen.sequence), KeptLabels.read(data[1])
-        job = TrainingJob("pretrain", chosen, 3, CPU, tmp_path, sequences, kept, (), None, {})
-        batches = TrainingData(sequences, kept, training, chosen.sequence, seed=3)
-        detector, processes = initial_detector(job), Processes()
-        loss = DetectionLoss(training.loss, chosen.sequence.classes)
-        module = DetectionTraining(detector, loss, training, 3, processes)
-        averaged = None if training.ema_decay is None else AveragedWeights(detector, training.ema_decay)
-        checkpoints = WorkingCheckpoints(tmp_path / "checkpoints", "")
-        control = WatchedControl(
-            training, TrainingProgress(), checkpoints, None, averaged, StopRequests(), processes, [], None
-        )
-        with quiet_lightning(), process_group(CPU) as environment:
-            trainer = build_trainer(job, control, environment, STEPS)
-            with NoWaiting() as control.watch, NoTensorsFromLists(control.watch):
-                trainer.fit(module, training_loader(batches, 0, training.steps, num_workers=0))
-        return module, control
+        return train_few_steps(data, tmp_path, WatchedControl, CPU, STEPS, watching, **changes)
 
     return train
-
-
-ADAMW = torch.optim.AdamW
 
 
 @pytest.mark.parametrize(
