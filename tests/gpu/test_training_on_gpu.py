@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import pandas
 import pytest
@@ -57,7 +57,7 @@ def test_losses_are_those_of_the_cpu(changes, data, tmp_path):
         pretrain(*data, tmp_path / name, settings(**FEW, **changes), seed=3, hardware=hardware)
     assert_same_losses(tmp_path / "device", tmp_path / "cpu", tolerance=2e-3)
     ours, theirs = weights(tmp_path / "device"), weights(tmp_path / "cpu")
-    assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=5e-4) for name in theirs)
+    assert all(torch.allclose(ours[name].float(), theirs[name].float(), rtol=1e-3, atol=5e-4) for name in theirs)
 
 
 class Crash(BaseException):
@@ -135,24 +135,24 @@ def test_two_gpus_train_like_one(changes, data, tmp_path, give_up_claims):
 # ------------------------------------------------------------------------------------------------- waiting and memory
 
 
-class Armed(TrainingControl):
-    """Lets PyTorch raise an error wherever the host waits for the device, once the first step is done."""
+def set_sync_debug_mode(mode):
+    if DEVICE != "cpu":
+        torch.cuda.set_sync_debug_mode(mode)
 
-    mode = "error"
+
+class Armed(TrainingControl):
+    """Lets PyTorch raise an error wherever the host waits for the device, from the end of the first step on."""
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if self.progress.step == 1 and DEVICE != "cpu":
-            torch.cuda.set_sync_debug_mode(self.mode)
+        if self.progress.step == 1:
+            set_sync_debug_mode("error")
 
+    def on_train_end(self, trainer, pl_module):
+        set_sync_debug_mode("default")
 
-@contextmanager
-def disarmed_afterwards(control):
-    try:
-        yield
-    finally:
-        if DEVICE != "cpu":
-            torch.cuda.set_sync_debug_mode("default")
+    def on_exception(self, trainer, pl_module, exception):
+        set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def disarmed_afterwards(control):
 def test_no_step_waits_for_the_gpu(changes, data, tmp_path):
     """16-mixed is not among them: the host has to know whether the step is left out."""
     hardware = ON_DEVICE.model_copy(update={"num_workers": 1})
-    _, control = train_few_steps(data, tmp_path, Armed, hardware, 5, disarmed_afterwards, **changes)
+    _, control = train_few_steps(data, tmp_path, Armed, hardware, 5, nullcontext, **changes)
     assert control.progress.step == 5
 
 
@@ -181,7 +181,7 @@ def test_a_step_that_waits_would_be_found(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(DetectionLoss, "forward", forward)
     with pytest.raises(RuntimeError, match="synchroniz"):
-        train_few_steps(data, tmp_path, Armed, ON_DEVICE, 5, disarmed_afterwards)
+        train_few_steps(data, tmp_path, Armed, ON_DEVICE, 5, nullcontext)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
