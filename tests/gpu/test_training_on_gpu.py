@@ -108,7 +108,7 @@ def test_mixed_precision_clips_what_the_optimiser_gets(precision, data, tmp_path
             parameters = optimizer.param_groups[0]["params"]
             largest.append(max(p.grad.abs().max().item() for p in parameters if p.grad is not None))
 
-        optimizer.register_step_pre_hook(look)
+        optimizer.register_step_post_hook(look)
         return optimizer
 
     monkeypatch.setattr("leod.training.module.build_optimizer", watched)
