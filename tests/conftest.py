@@ -12,6 +12,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+DEVICE_VARIABLE = "LEOD_TEST_DEVICE"
+"""Names a device that stands in for the GPU: ``cpu`` runs the tests of GPUs on the CPU, to see that they are right."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked gpu where PyTorch sees none, or fewer than the mark asks for: ``gpu(2)``."""
+    marked = [(item, mark) for item in items if (mark := item.get_closest_marker("gpu")) is not None]
+    if not marked or DEVICE_VARIABLE in os.environ:
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    for item, mark in marked:
+        wanted = mark.args[0] if mark.args else 1
+        if found < wanted:
+            there_is = "there is none" if not found else f"there is only {found}"
+            reason = f"needs {wanted} GPU{'s' if wanted > 1 else ''}, and PyTorch sees that {there_is}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:

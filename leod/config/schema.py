@@ -573,6 +573,10 @@ class HardwareConfig(Settings):
     num_workers: NonNegativeInt = Field(default=2, description="loader processes")
     compile: bool = Field(default=False, description="torch.compile the detector's backbone")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations instead of keeping them")
+    deterministic: bool = Field(
+        default=False,
+        description="train on a GPU with algorithms only that give the same bits each time, as CPUs do; slower",
+    )
     threads: NonNegativeInt = Field(default=0, description="CPU threads of one process; 0 = PyTorch's choice")
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         default=(), description="beside the CSV that is always written"

@@ -14,6 +14,7 @@ from leod.inference.devices import autocast
 from leod.models.detector import Detector
 from leod.models.postprocess import postprocess
 from leod.models.states import LstmState
+from leod.sampling.batch import upload
 from leod.sequences.sequence import Sequence
 
 FRAMES_PER_CALL = 32
@@ -57,12 +58,12 @@ class RecurrentDetector:
             Step, row and detections of each wanted frame in this order; detections float32 [n, 7] are x1, y1, x2, y2,
             objectness, class_confidence, class_id in pixels of the frame.
         """
+        steps, rows = np.nonzero(wanted)
+        where = tuple(upload(torch.from_numpy(index), self.device) for index in (steps, rows))
         with self._autocast:
-            features, self.states = self._detector.forward_sequence(frames.to(self.device), self.states)
-            if not wanted.any():
+            features, self.states = self._detector.forward_sequence(upload(frames, self.device), self.states)
+            if not len(steps):
                 return []
-            steps, rows = np.nonzero(wanted)
-            where = tuple(torch.from_numpy(index).to(self.device) for index in (steps, rows))
             predictions, _ = self._detector.forward_head([maps[where] for maps in features])
         detections = postprocess(predictions, self._detection.confidence_threshold, self._detection.nms_threshold)
         borders = np.cumsum([len(found) for found in detections])[:-1]

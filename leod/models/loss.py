@@ -159,5 +159,6 @@ class DetectionLoss(nn.Module):
     def _class_losses(logits: Tensor, target: Tensor, assignment: Assignment) -> Tensor:
         """Cross-entropy of every anchor, summed over classes, float [B, N]; the goal is the IoU at the box's class."""
         class_ids = torch.where(assignment.matched, target[..., 0], 0.0).long()
-        goal = functional.one_hot(class_ids, logits.shape[-1]) * assignment.matched_iou[..., None]
+        classes = torch.arange(logits.shape[-1], device=logits.device)
+        goal = (class_ids[..., None] == classes) * assignment.matched_iou[..., None]
         return functional.binary_cross_entropy_with_logits(logits, goal, reduction="none").sum(dim=-1)

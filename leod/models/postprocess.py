@@ -31,9 +31,15 @@ def postprocess(predictions: Tensor, confidence_threshold: float, nms_threshold:
     scores = (objectness * class_confidence).squeeze(-1)
     # Boxes whose size overflowed would turn the offsets of the class-wise suppression into NaN for the others.
     keep = (scores >= confidence_threshold) & rows.isfinite().all(dim=-1)
+    # How many rows are kept decides about shapes, so the host waits for a GPU: here twice, whatever the number of
+    # images, and once for the suppression of each image with several boxes. A single suppression for all images would
+    # wait once, but tell them apart by large offsets, which cost the boxes' coordinates their last digits.
+    counts = keep.sum(dim=1).tolist()
+    kept = keep.flatten().nonzero().squeeze(1)
+    kept_rows, kept_scores = rows.flatten(0, 1).index_select(0, kept), scores.flatten().index_select(0, kept)
     detections = []
-    for image_rows, image_scores, image_keep in zip(rows, scores, keep, strict=True):
-        image_rows, image_scores = image_rows[image_keep], image_scores[image_keep]
-        chosen = batched_nms(image_rows[:, :4], image_scores, image_rows[:, 6], nms_threshold)
-        detections.append(image_rows[chosen])
+    for image_rows, image_scores in zip(kept_rows.split(counts), kept_scores.split(counts), strict=True):
+        if len(image_rows) > 1:
+            image_rows = image_rows[batched_nms(image_rows[:, :4], image_scores, image_rows[:, 6], nms_threshold)]
+        detections.append(image_rows)
     return detections

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor of the host to ``device`` without waiting for what the device is doing.
+
+    From memory that is not page-locked CUDA may wait before it copies.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,10 @@ class _TensorBundle:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Copy every tensor to ``device``."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def with_uploaded(self, names: tuple[str, ...], device: torch.device) -> Self:
+        """Copy the tensors of these names to ``device`` and leave the others where they are; see `upload`."""
+        return replace(self, **{name: upload(getattr(self, name), device) for name in names})
 
     def pin_memory(self) -> Self:
         """Copy every tensor to page-locked memory, from which a GPU can read on its own."""

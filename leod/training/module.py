@@ -13,9 +13,10 @@ from leod.models.detector import Detector
 from leod.models.loss import LOSS_NAMES, DetectionLoss
 from leod.models.states import LstmState, detach_states, reset_states
 from leod.randomness import set_network_generators
-from leod.sampling.batch import Batch
+from leod.sampling.batch import Batch, upload
 from leod.training.processes import Processes
 from leod.training.schedule import build_optimizer, build_schedule
+from leod.training.uploads import Uploads
 
 CURVE_NAMES = tuple(name for name in LOSS_NAMES if name != "l1_loss")
 """What is averaged between two rows of the training curves, in this order."""
@@ -51,8 +52,10 @@ class DetectionTraining(pl.LightningModule):
         """Batches since the beginning of training, accumulated ones counted one by one."""
         self.states: list[LstmState] | None = None
         """Recurrent states of this process's slots; None before the first batch."""
-        self._interval_sums = torch.zeros(len(CURVE_NAMES))
+        # A buffer, so that it is on the device before the first step.
+        self.register_buffer("_interval_sums", torch.zeros(len(CURVE_NAMES)), persistent=False)
         self._interval_batches = 0
+        self._uploads = Uploads()
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with the linear one-cycle schedule, stepped after every optimiser step."""
@@ -61,17 +64,9 @@ class DetectionTraining(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the batch except for what only the host looks at: reading that back would stall a GPU."""
+        """Move what the network reads, without waiting; the rest stays with the host."""
         del dataloader_idx
-        moved = batch.to(device, non_blocking=True)
-        return Batch(
-            frames=moved.frames,
-            is_first=moved.is_first,
-            targets=moved.targets,
-            labelled=batch.labelled,
-            frame_indices=batch.frame_indices,
-            sequence_ids=batch.sequence_ids,
-        )
+        return self._uploads.upload(batch, device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss over all labelled frames of the batch.
@@ -95,7 +90,7 @@ class DetectionTraining(pl.LightningModule):
             return sum((parameter.sum() for parameter in self.detector.parameters()), start=torch.zeros(())) * 0.0
         targets = batch.targets.flatten(0, 1)
         if len(labelled) < len(targets):
-            labelled = labelled.to(targets.device, non_blocking=True)
+            labelled = upload(labelled, targets.device)
             features = [level.index_select(0, labelled) for level in features]
             targets = targets.index_select(0, labelled)
         _, losses = self.detector.forward_head(features, targets, self.loss)
@@ -136,13 +131,12 @@ class DetectionTraining(pl.LightningModule):
         return features, detach_states(states)
 
     def _add_to_interval(self, losses: dict[str, torch.Tensor]) -> None:
-        values = torch.stack([losses[name].detach() for name in CURVE_NAMES])
-        self._interval_sums = self._interval_sums.to(values.device) + values
+        self._interval_sums += torch.stack([losses[name].detach() for name in CURVE_NAMES])
 
     def read_interval(self) -> dict[str, float]:
         """Mean losses over the batches since the last call (those without labels count as 0); reads from the device."""
         means = (self._processes.sum(self._interval_sums) / self._processes.size / self._interval_batches).tolist()
-        self._interval_sums = torch.zeros_like(self._interval_sums)
+        self._interval_sums.zero_()
         self._interval_batches = 0
         return dict(zip(CURVE_NAMES, means, strict=True))
 
@@ -162,5 +156,5 @@ class DetectionTraining(pl.LightningModule):
         if progress["states"] is not None:
             states = self._processes.own_slots(progress["states"])
             self.states = [(hidden.to(self.device), cell.to(self.device)) for hidden, cell in states]
-        self._interval_sums = progress["interval_sums"].to(self.device)
+        self._interval_sums.copy_(progress["interval_sums"])
         self._interval_batches = progress["interval_batches"]

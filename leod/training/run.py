@@ -15,7 +15,7 @@ from leod.config.schema import HardwareConfig
 from leod.errors import ResourceError
 from leod.files import remove_leftovers
 from leod.gpus import claim_gpus
-from leod.inference.devices import memory_errors
+from leod.inference.devices import deterministic_algorithms, memory_errors
 from leod.models.loss import DetectionLoss
 from leod.provenance import Stopwatch
 from leod.reuse import FinishedResults
@@ -106,6 +106,7 @@ def _train_in_this_process(job: TrainingJob, requests: StopRequests) -> None:
     with (
         quiet_lightning(),
         memory_errors("training", _MEMORY_ADVICE),
+        deterministic_algorithms(job.hardware.deterministic),
         process_group(job.hardware) as environment,
     ):
         _train(job, requests, environment)

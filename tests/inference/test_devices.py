@@ -5,7 +5,7 @@ import torch
 
 from leod.config.schema import HardwareConfig
 from leod.errors import ConfigError, ResourceError
-from leod.inference.devices import autocast, choose_device, memory_errors
+from leod.inference.devices import autocast, choose_device, deterministic_algorithms, memory_errors
 
 
 def test_a_missing_gpu_is_an_error_only_where_one_is_demanded(monkeypatch):
@@ -56,3 +56,14 @@ def test_running_out_of_memory_is_told_apart(error):
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="shapes differ"), memory_errors("a test", "Do this."):
         raise RuntimeError("shapes differ")
+
+
+def test_what_has_no_deterministic_algorithm_fails_only_where_one_is_wanted():
+    def put():
+        torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))
+
+    with pytest.raises(RuntimeError, match="deterministic"), deterministic_algorithms(True):
+        put()
+    with deterministic_algorithms(False):
+        put()
+    put()
