@@ -82,7 +82,6 @@ def takes_part(boxes: npt.NDArray[np.void], config: EvaluationFilterConfig) -> n
 def evaluate_detections(
     ground_truth: SequenceOf[npt.NDArray[np.void]],
     detections: SequenceOf[npt.NDArray[np.void]],
-    frame_size: tuple[int, int],
     classes: SequenceOf[str],
     filter: EvaluationFilterConfig,
 ) -> dict[str, Any]:
@@ -96,7 +95,6 @@ def evaluate_detections(
         ground_truth: One LABEL_DTYPE array per entry (a labelled frame or a whole recording), frame pixels, t in us;
             class id 1024 marks ignored boxes.
         detections: One LABEL_DTYPE array per entry; t must be the time of the frame, scores in 0..1.
-        frame_size: (height, width) of the frames in pixels.
         classes: Class names in label-id order.
         filter: Boxes that are left out, of the ground truth and the detections alike.
 
@@ -115,12 +113,12 @@ def evaluate_detections(
         if boxes.size and boxes["class_id"].max() >= num_classes:
             raise ValueError(f"{name}: class id {boxes['class_id'].max()}, but there are {num_classes} classes")
 
-    table = _precision(images, range(num_classes), frame_size)
+    table = _precision(images, range(num_classes))
     per_class = {}
     for class_id, name in enumerate(classes):
         alone = images.only_class(class_id)
         if alone.detections.size:
-            prophesee = _precision(alone, [class_id], frame_size).metrics()
+            prophesee = _precision(alone, [class_id]).metrics()
         else:
             prophesee = no_detection_metrics()
         per_class[name] = {
@@ -210,7 +208,7 @@ def _flatten(
     return rows[kept], origin[kept]
 
 
-def _precision(images: _Images, classes: SequenceOf[int], frame_size: tuple[int, int]) -> PrecisionTable:
+def _precision(images: _Images, classes: SequenceOf[int]) -> PrecisionTable:
     return compute_precision(
         images.ground_truth,
         images.ground_truth_images,
@@ -218,7 +216,6 @@ def _precision(images: _Images, classes: SequenceOf[int], frame_size: tuple[int,
         images.detection_images,
         images.num_images,
         classes,
-        frame_size,
         images.ignored,
         images.ignored_images,
     )

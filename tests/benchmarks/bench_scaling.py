@@ -222,7 +222,7 @@ def evaluating(task: Task) -> Callable[[], object]:
         found[field] += random.normal(0, 3, found.shape)
     found["objectness"], found["class_confidence"] = random.random((2, *found.shape))
     sizes = EvaluationFilterConfig(min_diagonal=30, min_side=10)
-    return lambda: evaluate_detections(list(truth), list(found), GEN1.frame_size, GEN1.classes, sizes)
+    return lambda: evaluate_detections(list(truth), list(found), GEN1.classes, sizes)
 
 
 # ---------------------------------------------------------------------------------------------------- sequences

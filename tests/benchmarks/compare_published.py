@@ -103,6 +103,10 @@ def prepare(folder: Path, frames: int) -> None:
         torch.manual_seed(0)
         detector = build_detector(PUBLISHED_MODELS[name], SEQUENCE)
         with torch.no_grad():
+            # Fresh ones are so small that attention would not show in the results.
+            for parameter_name, parameter in detector.named_parameters():
+                if parameter_name.endswith(".gamma"):
+                    parameter.fill_(0.5)
             for output in (*detector.head.class_outputs, *detector.head.objectness_outputs):
                 output.weight.normal_(0.0, 2.0)
                 output.bias.zero_()
