@@ -190,7 +190,6 @@ class Published:
                     f"checkpoint={self._weights}",
                     f"save_dir={output / 'gen1' / 'train'}",
                     f"batch_size.eval={case['batch_size']}",
-                    "+batch_size.train=8",
                     "tta.enable=True",
                     f"model.postprocess.confidence_threshold={case['confidence_threshold']}",
                     f"model.postprocess.nms_threshold={case['nms_threshold']}",
