@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
+
+from leod.models.suppression import suppress
 
 
 @torch.no_grad()
@@ -31,6 +34,12 @@ def postprocess(predictions: Tensor, confidence_threshold: float, nms_threshold:
     scores = (objectness * class_confidence).squeeze(-1)
     # Boxes whose size overflowed would turn the offsets of the class-wise suppression into NaN for the others.
     keep = (scores >= confidence_threshold) & rows.isfinite().all(dim=-1)
+    if rows.device.type == "cpu":
+        images, kept_rows = keep.nonzero()[:, 0].numpy(), rows[keep]
+        boxes, classes = kept_rows[:, :4].numpy(), kept_rows[:, 6].long().numpy()
+        chosen = suppress(boxes, scores[keep].numpy(), classes, images, nms_threshold)
+        counts = np.bincount(images[chosen], minlength=len(rows))
+        return list(kept_rows[torch.from_numpy(chosen)].split(counts.tolist()))
     detections = []
     for image_rows, image_scores, image_keep in zip(rows, scores, keep, strict=True):
         image_rows, image_scores = image_rows[image_keep], image_scores[image_keep]
