@@ -86,7 +86,7 @@ def prepare(folder: Path, frames: int) -> None:
     for split in ("val", "test"):
         (folder / "gen1" / split).mkdir()
     names = [f"sequence-{number}" for number in range(SEQUENCES)]
-    # The first of two labelled frames is kept in all of them: the published code has no other way to take few labels.
+    # All of the few labelled frames: the published code knows only its own lists of kept ones.
     KeptLabels(dict.fromkeys(names, (0, 1)), "fully_supervised", 1.0).write(folder / "labels.json")
     rows = torch.zeros(LENGTH, BATCH, BOXES, 8)
     rows[..., 0] = 1

@@ -187,6 +187,7 @@ class Published:
                 case["published"],
                 self._folder / "gen1",
                 [
+                    "model=pseudo_labeler",
                     f"checkpoint={self._weights}",
                     f"save_dir={output / 'gen1' / 'train'}",
                     f"batch_size.eval={case['batch_size']}",
