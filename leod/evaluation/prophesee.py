@@ -149,11 +149,14 @@ def _build_images(
     """Filter the boxes and assign them to labelled times."""
     if len(ground_truth) != len(detections):
         raise ValueError(f"{len(ground_truth)} entries of ground truth, but {len(detections)} of detections")
-    regions = [boxes[is_ignored(boxes)] for boxes in ground_truth]
-    ground_truth = [boxes[~is_ignored(boxes)] for boxes in ground_truth]
-    ground_truth_rows, ground_truth_entries = _flatten(ground_truth, filter)
-    ignored_rows, ignored_entries = _flatten(regions, None)
-    detection_rows, detection_entries = _flatten(detections, filter)
+    all_rows, all_entries = _flatten(ground_truth)
+    regions = is_ignored(all_rows)
+    ignored_rows, ignored_entries = all_rows[regions], all_entries[regions]
+    kept = ~regions & takes_part(all_rows, filter)
+    ground_truth_rows, ground_truth_entries = all_rows[kept], all_entries[kept]
+    detection_rows, detection_entries = _flatten(detections)
+    kept = takes_part(detection_rows, filter)
+    detection_rows, detection_entries = detection_rows[kept], detection_entries[kept]
 
     # Entries follow each other on one time axis, far enough apart that no tolerance window reaches another entry. Each
     # one's times are counted from its first box: a clock may show any time, and a product of it would overflow.
@@ -193,19 +196,16 @@ def _build_images(
 
 
 def _flatten(
-    entries: SequenceOf[npt.NDArray[np.void]], filter: EvaluationFilterConfig | None
+    entries: SequenceOf[npt.NDArray[np.void]],
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
-    """The boxes of all entries that pass the filter, and the entry each one comes from."""
+    """The boxes of all entries, and the entry each one comes from."""
     counts = [len(entry) for entry in entries]
     origin = np.repeat(np.arange(len(entries), dtype=np.int64), counts)
     rows = np.empty(len(origin), dtype=LABEL_DTYPE)
     # np.concatenate works out the common type of every pair of structured arrays, which takes longer than the copy.
     for entry, stop in zip(entries, np.cumsum(counts, dtype=np.int64).tolist(), strict=True):
         rows[stop - len(entry) : stop] = entry
-    if filter is None:
-        return rows, origin
-    kept = takes_part(rows, filter)
-    return rows[kept], origin[kept]
+    return rows, origin
 
 
 def _precision(images: _Images, classes: SequenceOf[int]) -> PrecisionTable:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hdf5plugin  # noqa: F401  (the filter of the sequences)
 import torch
 
 NOT_NEEDED = {"nerv", "cv2", "plotly", "pandas", "bbox_visualizer", "wandb", "matplotlib", "skimage", "pycocotools"}
