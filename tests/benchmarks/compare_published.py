@@ -52,6 +52,7 @@ from leod.published.weights import PUBLISHED_DATASETS, PUBLISHED_MODELS
 from leod.sampling.batch import Batch
 from leod.sequences.frame_boxes import read_frame_boxes
 from leod.sequences.representations import representation_name
+from leod.sequences.sequence import Sequence
 from leod.stages.export_weights import export_weights
 from leod.stages.generate_pseudo_labels import generate_pseudo_labels
 from leod.stages.track_filter import track_filter
@@ -113,12 +114,14 @@ def prepare(folder: Path, frames: int) -> None:
         (folder / name).mkdir()
         save_detector(folder / name / "model.ckpt", detector)
         export_weights(folder / name / "model.ckpt", folder / name / "published.ckpt", "lightning")
-        threshold = confidence_threshold(detector, tensors["frames"])
+        sequence = Sequence(folder / "gen1" / "train" / "sequence-0", SEQUENCE)
+        read = torch.from_numpy(sequence.read_frames(0, min(LENGTH * BATCH, frames)))[:, None]
         cases.append(
             {
                 "name": name,
                 "published": published,
-                "confidence_threshold": threshold,
+                "confidence_threshold": confidence_threshold(detector, tensors["frames"]),
+                "confidence_threshold_of_sequences": confidence_threshold(detector, read),
                 "nms_threshold": NMS_THRESHOLD,
                 "score_thresholds": [SCORE_THRESHOLD] * len(SEQUENCE.classes),
                 "batch_size": SEQUENCES,
@@ -134,7 +137,7 @@ def confidence_threshold(detector: Detector, frames: torch.Tensor) -> float:
     features, _ = detector.forward_sequence(frames)
     predictions, _ = detector.forward_head([maps.flatten(0, 1) for maps in features])
     scores = (predictions[..., 4] * predictions[..., 5:].amax(dim=-1)).flatten()
-    return float(scores.topk(BOXES_OF_A_FRAME * LENGTH * BATCH).values[-1])
+    return float(scores.topk(BOXES_OF_A_FRAME * frames.shape[0] * frames.shape[1]).values[-1])
 
 
 # ---------------------------------------------------------------------------------------------------------- ours
@@ -213,11 +216,13 @@ class Ours:
             sequence=SEQUENCE,
             model=PUBLISHED_MODELS[case["name"]],
             views=ViewsConfig(mirror=True, time_reversal=True),
-            detection=self._detection,
+            detection=self._detection.model_copy(
+                update={"confidence_threshold": case["confidence_threshold_of_sequences"]}
+            ),
             score_thresholds=dict(zip(SEQUENCE.classes, case["score_thresholds"], strict=True)),
             box_filter=BoxFilterConfig(min_side=5, max_width_fraction=0.9),
             use_ground_truth=True,
-            skip_first_frames=1,
+            skip_first_frames=0,
         )
         track = TrackFilterSettings(sequence=SEQUENCE, track_filter=TrackFilterConfig(), use_ground_truth=True)
 
@@ -318,7 +323,10 @@ def compare_detections(ours: Path, theirs: Path) -> str:
 
 
 def compare_sets(folder: Path) -> str:
-    """How many boxes of the pseudo-labelled sets agree."""
+    """How many boxes of the pseudo-labelled sets agree.
+
+    Not all do: the published code gives the first frame of each view no boxes.
+    """
     representation = representation_name(SEQUENCE.representation, SEQUENCE.window_us)
     counts = {"ours": 0, "theirs": 0, "equal": 0}
     for sequence in sorted((folder / "ours" / "gen1" / "train").iterdir()):

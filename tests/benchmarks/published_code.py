@@ -193,7 +193,7 @@ class Published:
                     f"save_dir={output / 'gen1' / 'train'}",
                     f"batch_size.eval={case['batch_size']}",
                     "tta.enable=True",
-                    f"model.postprocess.confidence_threshold={case['confidence_threshold']}",
+                    f"model.postprocess.confidence_threshold={case['confidence_threshold_of_sequences']}",
                     f"model.postprocess.nms_threshold={case['nms_threshold']}",
                     f"model.pseudo_label.obj_thresh={case['score_thresholds']}",
                     f"model.pseudo_label.cls_thresh={case['score_thresholds']}",
