@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("leod", "torch", "pytorch-lightning", "numpy", "timm", "h5py", "faster-coco-eval")
+_PACKAGES = ("leod", "torch", "pytorch-lightning", "numpy", "timm", "h5py")
 
 _WITHOUT_RESULTS = (
     "cli",

@@ -135,7 +135,6 @@ def evaluate_labelled_frames(
     return evaluate_detections(
         [boxes for sequence in frames for boxes in sequence.ground_truth],
         [boxes for sequence in frames for boxes in sequence.detections],
-        config.frame_size,
         config.classes,
         filter,
     )

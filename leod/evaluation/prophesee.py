@@ -82,7 +82,6 @@ def takes_part(boxes: npt.NDArray[np.void], config: EvaluationFilterConfig) -> n
 def evaluate_detections(
     ground_truth: SequenceOf[npt.NDArray[np.void]],
     detections: SequenceOf[npt.NDArray[np.void]],
-    frame_size: tuple[int, int],
     classes: SequenceOf[str],
     filter: EvaluationFilterConfig,
 ) -> dict[str, Any]:
@@ -96,7 +95,6 @@ def evaluate_detections(
         ground_truth: One LABEL_DTYPE array per entry (a labelled frame or a whole recording), frame pixels, t in us;
             class id 1024 marks ignored boxes.
         detections: One LABEL_DTYPE array per entry; t must be the time of the frame, scores in 0..1.
-        frame_size: (height, width) of the frames in pixels.
         classes: Class names in label-id order.
         filter: Boxes that are left out, of the ground truth and the detections alike.
 
@@ -115,12 +113,12 @@ def evaluate_detections(
         if boxes.size and boxes["class_id"].max() >= num_classes:
             raise ValueError(f"{name}: class id {boxes['class_id'].max()}, but there are {num_classes} classes")
 
-    table = _precision(images, range(num_classes), frame_size)
+    table = _precision(images, range(num_classes))
     per_class = {}
     for class_id, name in enumerate(classes):
         alone = images.only_class(class_id)
         if alone.detections.size:
-            prophesee = _precision(alone, [class_id], frame_size).metrics()
+            prophesee = _precision(alone, [class_id]).metrics()
         else:
             prophesee = no_detection_metrics()
         per_class[name] = {
@@ -151,11 +149,14 @@ def _build_images(
     """Filter the boxes and assign them to labelled times."""
     if len(ground_truth) != len(detections):
         raise ValueError(f"{len(ground_truth)} entries of ground truth, but {len(detections)} of detections")
-    regions = [boxes[is_ignored(boxes)] for boxes in ground_truth]
-    ground_truth = [boxes[~is_ignored(boxes)] for boxes in ground_truth]
-    ground_truth_rows, ground_truth_entries = _flatten(ground_truth, filter)
-    ignored_rows, ignored_entries = _flatten(regions, None)
-    detection_rows, detection_entries = _flatten(detections, filter)
+    all_rows, all_entries = _flatten(ground_truth)
+    regions = is_ignored(all_rows)
+    ignored_rows, ignored_entries = all_rows[regions], all_entries[regions]
+    kept = ~regions & takes_part(all_rows, filter)
+    ground_truth_rows, ground_truth_entries = all_rows[kept], all_entries[kept]
+    detection_rows, detection_entries = _flatten(detections)
+    kept = takes_part(detection_rows, filter)
+    detection_rows, detection_entries = detection_rows[kept], detection_entries[kept]
 
     # Entries follow each other on one time axis, far enough apart that no tolerance window reaches another entry. Each
     # one's times are counted from its first box: a clock may show any time, and a product of it would overflow.
@@ -195,22 +196,19 @@ def _build_images(
 
 
 def _flatten(
-    entries: SequenceOf[npt.NDArray[np.void]], filter: EvaluationFilterConfig | None
+    entries: SequenceOf[npt.NDArray[np.void]],
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
-    """The boxes of all entries that pass the filter, and the entry each one comes from."""
+    """The boxes of all entries, and the entry each one comes from."""
     counts = [len(entry) for entry in entries]
     origin = np.repeat(np.arange(len(entries), dtype=np.int64), counts)
     rows = np.empty(len(origin), dtype=LABEL_DTYPE)
     # np.concatenate works out the common type of every pair of structured arrays, which takes longer than the copy.
     for entry, stop in zip(entries, np.cumsum(counts, dtype=np.int64).tolist(), strict=True):
         rows[stop - len(entry) : stop] = entry
-    if filter is None:
-        return rows, origin
-    kept = takes_part(rows, filter)
-    return rows[kept], origin[kept]
+    return rows, origin
 
 
-def _precision(images: _Images, classes: SequenceOf[int], frame_size: tuple[int, int]) -> PrecisionTable:
+def _precision(images: _Images, classes: SequenceOf[int]) -> PrecisionTable:
     return compute_precision(
         images.ground_truth,
         images.ground_truth_images,
@@ -218,7 +216,6 @@ def _precision(images: _Images, classes: SequenceOf[int], frame_size: tuple[int,
         images.detection_images,
         images.num_images,
         classes,
-        frame_size,
         images.ignored,
         images.ignored_images,
     )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.ops import batched_nms
 
 from leod.boxes.operations import flip_left_right, from_detection_rows
 from leod.config.schema import DetectionConfig, MergingConfig, SequenceConfig
@@ -17,6 +15,7 @@ from leod.inference.fusion import fuse_boxes
 from leod.inference.runner import FrameSelection, ToLabels, detect_sequences
 from leod.inference.views import View, frames_to_read, scale_boxes, true_frames
 from leod.models.detector import Detector
+from leod.models.suppression import suppress
 from leod.sequences.frame_boxes import FrameBoxes
 from leod.sequences.sequence import Sequence
 
@@ -128,27 +127,23 @@ def merge_views(found: FrameBoxes, confidence_threshold: float, nms_threshold: f
     """
     boxes, frame_indices = found.boxes, found.frame_indices
     scores = boxes["objectness"] * boxes["class_confidence"]
+    known = np.isin(frame_indices, frame_indices[boxes["t"] > 0])
+    candidates = np.flatnonzero(~known & (scores >= np.float32(confidence_threshold)))
+    taking_part = boxes[candidates]
     corners = np.stack(
-        [boxes["x"], boxes["y"], boxes["x"] + boxes["w"], boxes["y"] + boxes["h"]], axis=1, dtype=np.float32
+        [
+            taking_part["x"],
+            taking_part["y"],
+            taking_part["x"] + taking_part["w"],
+            taking_part["y"] + taking_part["h"],
+        ],
+        axis=1,
+        dtype=np.float32,
     )
-    classes = boxes["class_id"].astype(np.int64)
-    confident = scores >= np.float32(confidence_threshold)
-    borders = np.flatnonzero(np.diff(frame_indices, prepend=-1, append=np.iinfo(np.int64).max)).tolist()
-    chosen = [np.zeros(0, dtype=np.int64)]
-    for start, stop in pairwise(borders):
-        if (boxes["t"][start:stop] > 0).any():
-            chosen.append(np.arange(start, stop))
-            continue
-        candidates = start + np.flatnonzero(confident[start:stop])
-        if candidates.size:
-            survivors = batched_nms(
-                torch.from_numpy(corners[candidates]),
-                torch.from_numpy(scores[candidates]),
-                torch.from_numpy(classes[candidates]),
-                nms_threshold,
-            )
-            chosen.append(candidates[survivors.numpy()])
-    order = np.concatenate(chosen)
+    classes = taking_part["class_id"].astype(np.int64)
+    survivors = candidates[suppress(corners, scores[candidates], classes, frame_indices[candidates], nms_threshold)]
+    order = np.concatenate([np.flatnonzero(known), survivors])
+    order = order[np.argsort(frame_indices[order], kind="stable")]
     return FrameBoxes(boxes[order], frame_indices[order])
 
 

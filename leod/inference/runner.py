@@ -20,7 +20,7 @@ from leod.inference.views import PLAIN, TIME_REVERSED, View, frames_to_read
 from leod.models.detector import Detector
 from leod.models.states import reset_states
 from leod.progress import progress
-from leod.sampling.batch import InferenceBatch
+from leod.sampling.batch import InferenceBatch, upload
 from leod.sampling.inference_stream import InferenceStream, inference_loader
 from leod.sampling.streaming import whole_range
 from leod.sequences.sequence import Sequence
@@ -179,11 +179,11 @@ class _Pass:
         frames = batch.frames[:length]
         if len(self._slots) < frames.shape[1]:
             frames = frames[:, self._slots]
-        frames = frames.to(self._recurrent.device, non_blocking=True)
+        frames = upload(frames, self._recurrent.device)
         frames = torch.cat([frames.flip(-1) if view.mirrored else frames for view in self._views], dim=1)
         if self._recurrent.states is not None:
             is_first = batch.is_first[self._slots].repeat(len(self._views))
-            self._recurrent.states = reset_states(self._recurrent.states, is_first.to(self._recurrent.device))
+            self._recurrent.states = reset_states(self._recurrent.states, upload(is_first, self._recurrent.device))
 
         wanted = np.tile(self._wanted_steps(positions, frame_indices), len(self._views))
         steps_per_call = max(1, self._recurrent.frames_per_call // frames.shape[1])
@@ -213,7 +213,8 @@ class _Pass:
         self._slots = self._slots[remaining]
         states = self._recurrent.states
         if states is not None:
-            rows = torch.from_numpy(np.flatnonzero(np.tile(remaining, len(self._views)))).to(self._recurrent.device)
+            rows = torch.from_numpy(np.flatnonzero(np.tile(remaining, len(self._views))))
+            rows = upload(rows, self._recurrent.device)
             self._recurrent.states = [(hidden[rows], cell[rows]) for hidden, cell in states]
 
     def _wanted_steps(

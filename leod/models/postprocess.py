@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
+
+from leod.models.suppression import suppress
 
 
 @torch.no_grad()
@@ -37,6 +40,12 @@ def postprocess(predictions: Tensor, confidence_threshold: float, nms_threshold:
     counts = keep.sum(dim=1).tolist()
     kept = keep.flatten().nonzero().squeeze(1)
     kept_rows, kept_scores = rows.flatten(0, 1).index_select(0, kept), scores.flatten().index_select(0, kept)
+    if rows.device.type == "cpu":
+        images = np.repeat(np.arange(len(counts)), counts)
+        boxes, classes = kept_rows[:, :4].numpy(), kept_rows[:, 6].long().numpy()
+        chosen = suppress(boxes, kept_scores.numpy(), classes, images, nms_threshold)
+        counts = np.bincount(images[chosen], minlength=len(counts)).tolist()
+        return list(kept_rows[torch.from_numpy(chosen)].split(counts))
     detections = []
     for image_rows, image_scores in zip(kept_rows.split(counts), kept_scores.split(counts), strict=True):
         if len(image_rows) > 1:

@@ -269,7 +269,6 @@ class _AveragePrecision:
                 pseudo.frame_indices,
                 self._images,
                 range(len(classes)),
-                self._config.frame_size,
             )
             figures = [table.metrics(), *(table.metrics(class_id) for class_id in range(len(classes)))]
         return {"frames": self._images, **dict(zip((ALL_CLASSES, *classes), figures, strict=True))}

@@ -45,7 +45,7 @@ def test_metrics_and_filter_of_every_case(golden_dir):
         for boxes, kept in ((ground_truth, "gt_kept_count"), (detections, "det_kept_count")):
             assert [takes_part(entry, config).sum() for entry in boxes] == arrays[f"{name}/{kept}"].tolist(), name
         classes = class_names(case["metrics"])
-        result = evaluate_detections(ground_truth, detections, tuple(case["hw"]), classes, config)
+        result = evaluate_detections(ground_truth, detections, classes, config)
         assert_metrics(result, case["metrics"])
 
 
@@ -66,4 +66,4 @@ def load_speed_input(golden_dir):
 def test_metrics_of_the_timing_input(golden_dir):
     ground_truth, detections, expected = load_speed_input(golden_dir)
     config = EvaluationFilterConfig(min_diagonal=30, min_side=10)
-    assert_metrics(evaluate_detections(ground_truth, detections, (240, 304), class_names(expected), config), expected)
+    assert_metrics(evaluate_detections(ground_truth, detections, class_names(expected), config), expected)

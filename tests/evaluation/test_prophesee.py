@@ -7,7 +7,6 @@ from leod.boxes.dtypes import LABEL_DTYPE
 from leod.config.schema import EvaluationFilterConfig
 from leod.evaluation.prophesee import evaluate_detections, takes_part
 
-SIZE = (240, 304)
 CLASSES = ("car", "pedestrian")
 NO_FILTER = EvaluationFilterConfig(skip_us=0)
 T = 1_000_000
@@ -22,7 +21,7 @@ def entry(*boxes):
 
 
 def evaluate(ground_truth, detections, filter=NO_FILTER):
-    return evaluate_detections(ground_truth, detections, SIZE, CLASSES, filter)
+    return evaluate_detections(ground_truth, detections, CLASSES, filter)
 
 
 def metrics(ground_truth, detections, filter=NO_FILTER):
