@@ -111,6 +111,7 @@ def prepare(folder: Path, frames: int) -> None:
             for output in (*detector.head.class_outputs, *detector.head.objectness_outputs):
                 output.weight.normal_(0.0, 2.0)
                 output.bias.zero_()
+        calibrate(detector, tensors["frames"])
         (folder / name).mkdir()
         save_detector(folder / name / "model.ckpt", detector)
         export_weights(folder / name / "model.ckpt", folder / name / "published.ckpt", "lightning")
@@ -128,6 +129,21 @@ def prepare(folder: Path, frames: int) -> None:
             }
         )
     (folder / "cases.json").write_text(json.dumps(cases, indent=2) + "\n")
+
+
+@torch.no_grad()
+def calibrate(detector: Detector, frames: torch.Tensor) -> None:
+    """Give batch normalisation the statistics of the frames: with fresh ones all places would look alike."""
+    norms = [module for module in detector.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    detector.train()
+    for norm in norms:
+        # The mean over all passes, of which there is one.
+        norm.momentum = None
+    features, _ = detector.forward_sequence(frames)
+    detector.forward_head([maps.flatten(0, 1) for maps in features])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 @torch.inference_mode()
