@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ T = TypeVar("T")
 EVENTS_PER_PIXEL_S = 9.0
 """Events of a pixel in a second of driving. Gen1: 750 GB of 8 bytes in 39.3 h on 304 x 240 pixels make 9 (the sizes are
 those of prophesee-ai/prophesee-automotive-dataset-toolbox)."""
-_MOST_PIXELS_ON_CPU = 4_000_000
+_MOST_PIXELS_ON_CPU = 1_000_000
 """Pixels of the frames of a training step that is measured on a CPU."""
 _TRAINING_SEQUENCES = 8
 _SHORTEST_SEQUENCE = 60
@@ -106,12 +107,16 @@ def run_benchmark(
             "CPU time is the time that work takes only where one thread does it all: on a CPU, with hardware.threads 1 "
             "and hardware.num_workers 0. Measure wall time, or give --threads 1 and --set hardware.num_workers=0"
         )
+    cores = os.cpu_count() or 1
+    if hardware.num_workers > cores:
+        notes.append(f"{cores} loader processes instead of {hardware.num_workers}: there are no more cores here")
     # One device is measured, with its share of the batch.
     machine = hardware.model_copy(
         update={
             "accelerator": "gpu" if on_gpu else "cpu",
             "threads": threads,
             "devices": 1,
+            "num_workers": min(hardware.num_workers, cores),
             "loggers": (),
             "scratch": None,
         }
@@ -268,10 +273,10 @@ class _Benchmark:
             return share
         height, width = self._settings.sequence.padded_size
         smaller = affordable(share, height * width, _MOST_PIXELS_ON_CPU)
-        if smaller.batch_size < share.batch_size:
+        if smaller is not share:
             self._notes.append(
-                f"{stage}: {smaller.batch_size} instead of {share.batch_size} samples a step were measured; estimates "
-                "take the time as proportional to the samples"
+                f"{stage}: {smaller.batch_size} × {smaller.sequence_length} instead of {share.batch_size} × "
+                f"{share.sequence_length} frames a step were measured; estimates take the time as proportional to them"
             )
         return smaller
 

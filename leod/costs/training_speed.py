@@ -210,21 +210,23 @@ def measure_loading(task: TrainingTask) -> LoadingFigures:
 
 
 def affordable(training: TrainingConfig, frame_pixels: int, most_pixels: int) -> TrainingConfig:
-    """A training whose step is measured in reasonable time and memory: fewer samples, one batch a step.
+    """A training whose step is measured in reasonable time and memory: fewer samples, one batch a step, fewer windows.
 
     Args:
         training: The study's.
         frame_pixels: Pixels of a padded frame.
-        most_pixels: Pixels of all frames of a batch; a single sample (one of each kind where sampling is mixed) may
-            have more.
+        most_pixels: Pixels of all frames of a batch; a single sample (one of each kind where sampling is mixed) of two
+            windows after the burn-in may have more.
     """
+    if training.batch_size * training.sequence_length * frame_pixels <= most_pixels:
+        return training
     least = 2 if training.sampling == "mixed" else 1
     batch_size = training.batch_size
     while batch_size > least and batch_size * training.sequence_length * frame_pixels > most_pixels:
         batch_size = max(least, batch_size // 2)
-    if batch_size == training.batch_size:
-        return training
-    return training.model_copy(update={"batch_size": batch_size, "accumulate": 1})
+    length = max(training.burn_in + 2, most_pixels // (batch_size * frame_pixels))
+    length = min(length, training.sequence_length)
+    return training.model_copy(update={"batch_size": batch_size, "sequence_length": length, "accumulate": 1})
 
 
 def _kept(sequences: list[Sequence], share: float) -> KeptLabels:

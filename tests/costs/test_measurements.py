@@ -96,6 +96,11 @@ def test_smaller_batches_are_measured_where_frames_are_large():
     assert affordable(training, 1000, 10_000).accumulate == 1
     assert affordable(training, 10_000, 10_000).batch_size == 2  # mixed sampling needs one of each kind
     assert affordable(training.model_copy(update={"sampling": "random"}), 10_000, 10_000).batch_size == 1
+    # One sample of each kind, and as many windows as are affordable, two at least after the burn-in.
+    long = training.model_copy(update={"sequence_length": 21})
+    assert (affordable(long, 1000, 12_000).batch_size, affordable(long, 1000, 12_000).sequence_length) == (2, 6)
+    assert affordable(long, 10_000, 12_000).sequence_length == 2
+    assert affordable(long.model_copy(update={"burn_in": 3}), 10_000, 12_000).sequence_length == 5
 
 
 def test_latency(tmp_path):
