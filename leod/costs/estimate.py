@@ -14,7 +14,7 @@ from leod.costs.amounts import Amount
 from leod.costs.figures import MB, BenchmarkResult, TrainingFigures
 from leod.costs.schedule import Task, wall_time
 from leod.inference.views import views_of
-from leod.study.graph import PRIORITIES, Job, study_graph
+from leod.study.graph import Job, study_graph
 from leod.study.study import Study
 
 BURN_IN_SHARE = 1 / 3
@@ -293,7 +293,7 @@ class Costs:
                 job.after,
                 self.cores(job.rule),
                 self.gpus(job.rule),
-                PRIORITIES.get(job.rule, 0),
+                job.priority,
             )
             for job in self._jobs
         ]

@@ -64,10 +64,7 @@ class RecurrentDetector:
             features, self.states = self._detector.forward_sequence(upload(frames, self.device), self.states)
             if not len(steps):
                 return []
-            # Choosing frames copies them.
-            every = len(steps) == wanted.size
-            features = [maps.flatten(0, 1) if every else maps[where] for maps in features]
-            predictions, _ = self._detector.forward_head(features)
+            predictions, _ = self._detector.forward_head([maps[where] for maps in features])
         detections = postprocess(predictions, self._detection.confidence_threshold, self._detection.nms_threshold)
         borders = np.cumsum([len(found) for found in detections])[:-1]
         # One copy from the device for all frames of the call.

@@ -17,6 +17,11 @@ PRIORITIES = {"preprocess": 20} | dict.fromkeys(
 )
 """Rule → priority of its jobs, as in `rules/`; the others have none."""
 
+PRIORITISED = ("preprocess", "self_train")
+"""Rules that the default profile prioritises: their jobs, and all that these wait for, come before all others."""
+
+HIGHEST_PRIORITY = 100
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,11 +31,13 @@ class Job:
         rule: Its rule.
         wildcards: What distinguishes it from the rule's other jobs: experiment, round, split, shard, variant.
         after: Positions of the jobs whose results it reads, in the list that it is part of.
+        priority: Of jobs that can start, those with the highest one do.
     """
 
     rule: str
     wildcards: dict[str, Any]
     after: tuple[int, ...]
+    priority: int
 
 
 def study_graph(study: Study) -> list[Job]:
@@ -40,13 +47,17 @@ def study_graph(study: Study) -> list[Job]:
     """
     entries = [*study.jobs(), *((rule, {}) for rule in LOCAL_RULES)]
     made_by = {path: number for number, entry in enumerate(entries) for path in _outputs(study, *entry)}
+    after = [tuple(sorted({made_by[path] for path in _inputs(study, *entry) if path in made_by})) for entry in entries]
+    first: set[int] = set()
+    waiting = [number for number, (rule, _) in enumerate(entries) if rule in PRIORITISED]
+    while waiting:
+        number = waiting.pop()
+        if number not in first:
+            first.add(number)
+            waiting.extend(after[number])
     return [
-        Job(
-            rule,
-            wildcards,
-            tuple(sorted({made_by[path] for path in _inputs(study, rule, wildcards) if path in made_by})),
-        )
-        for rule, wildcards in entries
+        Job(rule, wildcards, after[number], HIGHEST_PRIORITY if number in first else PRIORITIES.get(rule, 0))
+        for number, (rule, wildcards) in enumerate(entries)
     ]
 
 

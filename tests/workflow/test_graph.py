@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from checkout import REPOSITORY, Checkout
 
-from leod.study.graph import PRIORITIES, study_graph
+from leod.study.graph import HIGHEST_PRIORITY, PRIORITIES, PRIORITISED, study_graph
 from leod.study.study import Study
 
 
@@ -44,3 +45,18 @@ def test_priorities_are_those_of_the_rules() -> None:
             if priority := re.search(r"^ *priority: (\d+)", body, re.MULTILINE):
                 found[name] = int(priority[1])
     assert found == PRIORITIES
+
+
+def test_rounds_are_not_kept_waiting(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "default" / "config.yaml").read_text())
+    assert tuple(profile["prioritize"]) == PRIORITISED
+    checkout.study["references"] = ["control", "fully_supervised"]
+    output = checkout.snakemake("--cores", "1").stderr
+    started = re.findall(r"^Job \d+: (.*)$", output, re.MULTILINE)
+    last_of_rounds = max(number for number, message in enumerate(started) if message.startswith("Self-training"))
+    assert not any("control" in message or "fully_supervised" in message for message in started[:last_of_rounds])
+    monkeypatch.chdir(checkout.folder)
+    jobs = study_graph(Study(checkout.study, [checkout.folder / "configs"], "study.yaml"))
+    highest = {job.rule for job in jobs if job.priority == HIGHEST_PRIORITY}
+    assert {"preprocess", "subsample_labels", "pretrain", "generate_pseudo_labels", "self_train"} <= highest
+    assert sum(job.rule == "pretrain" and job.priority == HIGHEST_PRIORITY for job in jobs) == 1
