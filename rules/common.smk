@@ -5,6 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.rules import Rule
 
 from leod.config import settings as stage
 from leod.errors import LeodError
@@ -142,6 +143,14 @@ def memory(megabytes: int):
 def threads_of_detector() -> int:
     """CPU threads of a job that runs the detector."""
     return STUDY.hardware.threads or workflow.cores or 4
+
+
+def priority_of_pretraining():
+    """Before trainings that nothing waits for, such as the control: these fill the cores that rounds leave."""
+    # Older versions take a number only.
+    if not hasattr(Rule, "expand_priority"):
+        return 0
+    return lambda wildcards: 10 if FILES.feeds_rounds(wildcards.experiment) else 0
 
 
 def limit_gpu_jobs() -> None:

@@ -102,6 +102,8 @@ rule subsample_labels:
         FILES.benchmark("subsample_labels")
     wildcard_constraints:
         experiment=r"(?!suggested-).*",
+    # Takes a second, and the rounds wait for it.
+    priority: 10
     conda:
         "../envs/leod.yaml"
     resources:

@@ -12,6 +12,7 @@ rule pretrain:
         FILES.log("pretrain"),
     benchmark:
         FILES.benchmark("pretrain")
+    priority: priority_of_pretraining()
     conda:
         "../envs/leod.yaml"
     threads: threads_of_detector()

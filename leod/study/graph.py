@@ -13,14 +13,12 @@ LOCAL_RULES = ("write_plan", "write_study", "summarise", "write_report")
 """The rules of the study as a whole, whose jobs `Study.jobs` does not tell."""
 
 PRIORITIES = {"preprocess": 20} | dict.fromkeys(
-    ("choose_thresholds", "generate_pseudo_labels", "track_filter", "self_train"), 10
+    ("subsample_labels", "choose_thresholds", "generate_pseudo_labels", "track_filter", "self_train"), 10
 )
 """Rule → priority of its jobs, as in `rules/`; the others have none."""
 
-PRIORITISED = ("preprocess", "self_train")
-"""Rules that the default profile prioritises: their jobs, and all that these wait for, come before all others."""
-
-HIGHEST_PRIORITY = 100
+PRIORITY_BEFORE_ROUNDS = 10
+"""Of a pretraining that rounds of self-training wait for."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,16 @@ def study_graph(study: Study) -> list[Job]:
     entries = [*study.jobs(), *((rule, {}) for rule in LOCAL_RULES)]
     made_by = {path: number for number, entry in enumerate(entries) for path in _outputs(study, *entry)}
     after = [tuple(sorted({made_by[path] for path in _inputs(study, *entry) if path in made_by})) for entry in entries]
-    first: set[int] = set()
-    waiting = [number for number, (rule, _) in enumerate(entries) if rule in PRIORITISED]
-    while waiting:
-        number = waiting.pop()
-        if number not in first:
-            first.add(number)
-            waiting.extend(after[number])
     return [
-        Job(rule, wildcards, after[number], HIGHEST_PRIORITY if number in first else PRIORITIES.get(rule, 0))
+        Job(rule, wildcards, after[number], _priority(study, rule, wildcards))
         for number, (rule, wildcards) in enumerate(entries)
     ]
+
+
+def _priority(study: Study, rule: str, wildcards: dict[str, Any]) -> int:
+    if rule == "pretrain" and study.feeds_rounds(wildcards["experiment"]):
+        return PRIORITY_BEFORE_ROUNDS
+    return PRIORITIES.get(rule, 0)
 
 
 def _outputs(study: Study, rule: str, wildcards: dict[str, Any]) -> Iterator[str]:

@@ -106,6 +106,11 @@ class Study:
         """The detector of a round."""
         return f"{self._training_folder(experiment, round)}/model.ckpt"
 
+    def feeds_rounds(self, experiment: str) -> bool:
+        """Whether rounds of self-training wait for the pretraining of this experiment."""
+        first = self.model(experiment, 0)
+        return any(cell.rounds and self.model(name, 0) == first for name, cell in self.experiments.items())
+
     def _training_folder(self, experiment: str, round: int) -> str:
         return self._folder("self_train" if round else "pretrain", experiment, round)
 

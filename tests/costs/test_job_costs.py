@@ -86,7 +86,7 @@ def seconds_by_rule(found):
 def test_time_of_each_job():
     found = seconds_by_rule(costs(small_study()))
     assert found["simulate"] == pytest.approx(2 + 54 * 10 / 20 / 2)
-    assert found["preprocess"] == pytest.approx(2 + 3200 / 1000 / 2)  # the last one: test
+    assert found["preprocess"] == pytest.approx(1 + 3200 / 1000)  # the last one: test
     assert found["subsample_labels"] == pytest.approx(1 + 0.3)
     # Opening, first step, steps, one validation of 1600 frames, two checkpoints.
     assert found["pretrain"] == pytest.approx(4 + 0.38 + 2 + 50 + 8 + 0.2)
@@ -105,12 +105,12 @@ def test_whole_study_on_two_cores():
     assert jobs["generate_pseudo_labels"] == jobs["evaluate"] == 2
     assert found.jobs == sum(jobs.values()) == 1 + 3 + 1 + 1 + 2 + 1 + 1 + 1 + 2 + 4
     seconds = seconds_by_rule(costs(study))
-    # The chain of rounds, two shards side by side; three preprocessing jobs that take both cores; the evaluation of the
-    # last round, the summary and the report at the end.
-    preprocessing = sum(2 + frames / 1000 / 2 for frames in (6000, 1600, 3200))
+    # Preprocessing of the training recordings beside the others'; the chain of rounds, two shards side by side; the
+    # evaluation of the last round, the summary and the report at the end.
+    preprocessing = 1 + 6000 / 1000
     chain = ["simulate", "subsample_labels", "pretrain", "generate_pseudo_labels", "track_filter", "self_train"]
     chain += ["evaluate", "summarise", "write_report"]
-    expected = SNAKEMAKE_START_S + preprocessing + sum(seconds[rule] for rule in chain) + BETWEEN_JOBS_S * 12
+    expected = SNAKEMAKE_START_S + preprocessing + sum(seconds[rule] for rule in chain) + BETWEEN_JOBS_S * 10
     assert 3600 * found.wall_h == pytest.approx(expected)
     hours = {rule.rule: rule for rule in found.rules}
     assert 3600 * hours["pretrain"].cpu_hours == pytest.approx(seconds["pretrain"] + BETWEEN_JOBS_S)
