@@ -7,15 +7,12 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from leod.config.schema import DatasetConfig, DatasetExtent, SimulationConfig
 from leod.errors import ConfigError
+from leod.recordings.dat import DatRecording
 from leod.recordings.discovery import find_recordings
 from leod.sequences.layout import SPLITS
 from leod.sequences.sequence import open_split
-
-_DAT_EVENT_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Amount:
 
     def of(self, split: str) -> SplitAmount:
         """The amount of a split."""
-        return {"train": self.train, "val": self.val, "test": self.test}[split]
+        return getattr(self, split)
 
     @property
     def recordings(self) -> int:
@@ -112,6 +109,10 @@ def find_amount(
     return _with_told(found, recordings, frames, labelled_frames)
 
 
+def _labels_assumed(label_every: int) -> str:
+    return f"one of {label_every} frames is labelled (label_times.step_us)"
+
+
 def of_simulation(simulation: SimulationConfig, window_us: int) -> Amount:
     """What the simulator will make: every window becomes a frame, every label moment a labelled frame."""
     splits = {
@@ -139,8 +140,9 @@ def of_extent(extent: DatasetExtent, window_us: int, label_every: int) -> Amount
         told = getattr(extent, split)
         frames = round(told.hours * 3600 * 1e6 / window_us)
         splits[split] = SplitAmount(told.recordings, frames, frames // label_every)
-    assumption = f"one of {label_every} frames is labelled (label_times.step_us)"
-    return Amount(**splits, source=f"the published data set: {extent.source}", assumptions=(assumption,))
+    return Amount(
+        **splits, source=f"the published data set: {extent.source}", assumptions=(_labels_assumed(label_every),)
+    )
 
 
 def _told(recordings: SequenceOf[int], frames: SequenceOf[int], label_every: int) -> Amount:
@@ -148,8 +150,7 @@ def _told(recordings: SequenceOf[int], frames: SequenceOf[int], label_every: int
         split: SplitAmount(recordings[number], frames[number], frames[number] // label_every)
         for number, split in enumerate(SPLITS)
     }
-    assumption = f"one of {label_every} frames is labelled (label_times.step_us)"
-    return Amount(**splits, source="the numbers given", assumptions=(assumption,))
+    return Amount(**splits, source="the numbers given", assumptions=(_labels_assumed(label_every),))
 
 
 def _of_sequences(dataset: DatasetConfig) -> Amount:
@@ -185,23 +186,18 @@ def _of_recordings(dataset: DatasetConfig, frames: SequenceOf[int] | None) -> Am
                 f"{others[0]}: only DAT files tell their length without being read. Say how many frames there are: "
                 "--frames TRAIN,VAL,TEST (a recording of 60 s has 1200 frames of 50 ms)"
             )
-        events += sum(path.stat().st_size // _DAT_EVENT_BYTES for path in files)
-        length = sum(_dat_end_us(path) // dataset.window_us for path in files) if frames is None else frames[number]
+        length = 0 if frames is None else frames[number]
+        for path in files if frames is None else ():
+            with DatRecording(path, dataset.sensor) as recording:
+                events += recording.num_events
+                length += recording.last_word_us() // dataset.window_us
         splits[split] = SplitAmount(len(files), length, length // label_every)
-    assumption = f"one of {label_every} frames is labelled (label_times.step_us)"
     return Amount(
         **splits,
         source=f"the recordings in {dataset.recordings}",
-        assumptions=(assumption,),
+        assumptions=(_labels_assumed(label_every),),
         events=events if frames is None else None,
     )
-
-
-def _dat_end_us(path: Path) -> int:
-    """Time of the last event of a DAT file."""
-    with path.open("rb") as file:
-        file.seek(-_DAT_EVENT_BYTES, 2)
-        return int(np.frombuffer(file.read(_DAT_EVENT_BYTES), "<u4")[0])
 
 
 def _with_told(

@@ -200,6 +200,13 @@ class DatRecording(Recording):
         """Share of the file that the latest `chunks` has gone through, 0..1."""
         return (self._file.tell() - self._begin) / max(self.num_events * _EVENT_BYTES, 1)
 
+    def last_word_us(self) -> int:
+        """Time that is written with the last event, in µs, without wraps or shift of the clock; 0 without events."""
+        if not self.num_events:
+            return 0
+        self._file.seek(self._begin + (self.num_events - 1) * _EVENT_BYTES)
+        return int(np.frombuffer(self._file.read(_EVENT_BYTES), "<u4")[0])
+
     def chunks(self, max_events: int = DEFAULT_CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Read all events; see `Recording.chunks`."""
         state = np.array([NO_TIME, NO_TIME, 0, 0], dtype=np.int64)

@@ -11,7 +11,7 @@ from tiny_sequences import CONFIG, HEIGHT, WIDTH, random_frames, write_tiny_sequ
 from leod.config.load import load_study
 from leod.config.schema import DatasetConfig
 from leod.costs.amounts import SplitAmount, find_amount
-from leod.errors import ConfigError
+from leod.errors import ConfigError, DataError
 from leod.recordings.chunk import EventChunk
 from leod.recordings.dat import write_dat
 
@@ -56,7 +56,15 @@ def test_recordings_that_are_there_are_measured(tmp_path):
     found = find_amount(dataset(tmp_path, recordings=tmp_path / "raw", unlabelled_recordings=True))
     assert found.train.recordings == 1
     assert found.train.frames == 9
-    assert found.events == pytest.approx(1500, abs=50)  # the headers count as a few
+    assert found.events == 1500
+    # What cannot be read as a recording is named.
+    damaged = tmp_path / "raw" / "val" / "val_td.dat"
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    with pytest.raises(DataError, match=r"val_td\.dat: is cut off"):
+        find_amount(dataset(tmp_path, recordings=tmp_path / "raw", unlabelled_recordings=True))
+    damaged.write_bytes(b"%")
+    with pytest.raises(DataError, match=r"val_td\.dat"):
+        find_amount(dataset(tmp_path, recordings=tmp_path / "raw", unlabelled_recordings=True))
 
 
 def test_what_the_user_says_wins(tmp_path):
