@@ -17,6 +17,7 @@ _PACKAGES = ("leod", "torch", "pytorch-lightning", "numpy", "timm", "h5py")
 _WITHOUT_RESULTS = (
     "cli",
     "comparison",
+    "costs",
     "drawing",
     "options.py",
     "packs",
@@ -24,6 +25,7 @@ _WITHOUT_RESULTS = (
     "provenance.py",
     "report",
     "study",
+    "tables.py",
 )
 """Parts of this package that no result depends on."""
 _CPU_FACTS = Path("/proc/cpuinfo")

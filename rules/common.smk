@@ -11,6 +11,7 @@ from leod.config import settings as stage
 from leod.errors import LeodError
 from leod.gpus import visible_gpus
 from leod.sequences.layout import SPLITS
+from leod.study.graph import PRIORITY_BEFORE_ROUNDS
 from leod.study.manifests import describe_names, lost_recordings, lost_sequences
 from leod.study.study import Study
 
@@ -150,7 +151,7 @@ def priority_of_pretraining():
     # Older versions take a number only.
     if not hasattr(Rule, "expand_priority"):
         return 0
-    return lambda wildcards: 10 if FILES.feeds_rounds(wildcards.experiment) else 0
+    return lambda wildcards: PRIORITY_BEFORE_ROUNDS if FILES.feeds_rounds(wildcards.experiment) else 0
 
 
 def limit_gpu_jobs() -> None:

@@ -154,9 +154,13 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
     Raises:
         ConfigError: See `resolve_study`.
     """
+    return resolve_study(*study_content(path, overrides))
+
+
+def study_content(path: Path, overrides: Iterable[str] = ()) -> tuple[dict[str, Any], list[Path], str]:
+    """What `resolve_study` takes, of a study file and its overrides; see `load_study`."""
     path = Path(path)
-    content = merge(read_yaml(path), parse_overrides(overrides))
-    return resolve_study(content, [path.parent, Path("configs")], str(path))
+    return merge(read_yaml(path), parse_overrides(overrides)), [path.parent, Path("configs")], str(path)
 
 
 def resolve_study(content: Mapping[str, Any], folders: list[Path], source: str) -> StudyConfig:

@@ -321,6 +321,11 @@ class BenchmarkSettings(Settings):
     kept_share: PositiveFraction
     """Share of the labelled frames that pretraining may use."""
 
+    @property
+    def label_every(self) -> int:
+        """Distance of labelled frames, in frames."""
+        return max(1, self.label_step_us // self.sequence.window_us)
+
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:
         """Pick what the command uses out of ``study``; of its label budgets the first."""

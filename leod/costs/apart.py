@@ -13,18 +13,15 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from leod.costs.figures import MB
+from leod.costs.figures import MB, Clock
 from leod.errors import LeodError, ResourceError
 
 T = TypeVar("T")
 _STATUS = Path("/proc/self/status")
-
-
-Clock = Literal["wall", "cpu"]
 _CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 

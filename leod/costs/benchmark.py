@@ -14,7 +14,7 @@ import torch
 
 from leod.config.schema import HardwareConfig, Precision, TrainingConfig
 from leod.config.settings import BenchmarkSettings, TrainSettings
-from leod.costs.apart import Clock, measure_apart
+from leod.costs.apart import measure_apart
 from leod.costs.data_speed import (
     DataTask,
     measure_opening,
@@ -24,6 +24,7 @@ from leod.costs.data_speed import (
 )
 from leod.costs.figures import (
     BenchmarkResult,
+    Clock,
     Conditions,
     JobFigures,
     LatencyFigures,
@@ -285,10 +286,9 @@ class _Benchmark:
         maker = MadeUpSequences(settings.sequence, self._options.boxes_per_frame, density)
         trainings = settings.pretrain.training, settings.self_train.training
         longest = max(training.sequence_length for training in trainings)
-        label_every = max(1, settings.label_step_us // settings.sequence.window_us)
         frames = max(3 * longest, _SHORTEST_SEQUENCE)
         folders = self._folder / "labelled", self._folder / "pseudo-labelled"
-        for folder, every in zip(folders, (label_every, 1), strict=True):
+        for folder, every in zip(folders, (settings.label_every, 1), strict=True):
             for number in range(_TRAINING_SEQUENCES):
                 maker.write(folder / "train" / f"sequence-{number}", frames, every, pseudo=every == 1)
         return folders

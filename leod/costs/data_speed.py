@@ -11,8 +11,8 @@ from pathlib import Path
 
 from leod.config.schema import BoxFilterConfig, PlausibilityConfig
 from leod.config.settings import BenchmarkSettings
-from leod.costs.apart import Clock, own_folder, peak_memory_mb, repeat
-from leod.costs.figures import PreprocessingFigures, SimulationFigures
+from leod.costs.apart import own_folder, peak_memory_mb, repeat
+from leod.costs.figures import Clock, PreprocessingFigures, SimulationFigures
 from leod.costs.made_up import MadeUpSequences, write_made_up_recording
 from leod.recordings.discovery import RecordingFiles
 from leod.sequences.layout import representations_dir
@@ -52,10 +52,9 @@ def measure_preprocessing(task: DataTask) -> PreprocessingFigures:
     pixels_s = task.events_per_pixel_s * config.sensor.height * config.sensor.width
     seconds = min(_LONGEST_S, max(_SHORTEST_S, _MOST_EVENTS / pixels_s))
     windows = max(2, round(seconds * 1e6 / config.window_us))
-    label_every = max(1, task.settings.label_step_us // config.window_us)
     folder = own_folder(task.folder)
     events = write_made_up_recording(
-        folder, "a", config, windows, label_every, task.boxes_per_frame, task.events_per_pixel_s, 0
+        folder, "a", config, windows, task.settings.label_every, task.boxes_per_frame, task.events_per_pixel_s, 0
     )
     files = RecordingFiles("a", folder / "a_td.dat", folder / "a_bbox.npy")
     # Of the boxes that were made up for this none shall be lost.
@@ -110,9 +109,10 @@ def measure_opening(task: DataTask) -> float:
     """Seconds for opening a sequence and telling its frames from others, its files being in the system's cache."""
     settings = task.settings
     folder = own_folder(task.folder) / "opened"
-    label_every = max(1, settings.label_step_us // settings.sequence.window_us)
-    frames = 2 * max(label_every, 20)
-    MadeUpSequences(settings.sequence, task.boxes_per_frame, task.events_per_pixel_s).write(folder, frames, label_every)
+    frames = 2 * max(settings.label_every, 20)
+    MadeUpSequences(settings.sequence, task.boxes_per_frame, task.events_per_pixel_s).write(
+        folder, frames, settings.label_every
+    )
     times = repeat(lambda: Sequence(folder, settings.sequence).frames_digest(), 1.0, maximum=_OPENED)
     return float(sorted(times)[len(times) // 2])
 

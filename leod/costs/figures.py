@@ -10,8 +10,10 @@ from pydantic import Field, ValidationError
 from leod.config.schema import NonNegativeInt, PositiveFloat, PositiveInt, Precision, Settings
 from leod.errors import DataError
 from leod.files import read_json
+from leod.tables import aligned
 
 MB = 1_000_000
+Clock = Literal["wall", "cpu"]
 
 
 class Machine(Settings):
@@ -128,7 +130,7 @@ class Conditions(Settings):
     threads: PositiveInt
     side_by_side: PositiveInt = Field(description="processes that did the same at the same time")
     seconds: PositiveFloat = Field(description="time for each measurement")
-    clock: Literal["wall", "cpu"] = Field(default="wall", description="wall time, or CPU time of one thread")
+    clock: Clock = Field(default="wall", description="wall time, or CPU time of one thread")
     events_per_pixel_s: PositiveFloat
     boxes_per_frame: PositiveInt
 
@@ -212,10 +214,7 @@ class BenchmarkResult(Settings):
             ("working checkpoint", "", f"{job.checkpoint_s:.2g} s, {job.checkpoint_mb:.3g} MB", ""),
             ("detector file", "", f"{job.detector_mb:.3g} MB", ""),
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
+        lines += aligned(rows)
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)

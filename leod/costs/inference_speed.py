@@ -165,7 +165,6 @@ def _measure_stream(
 ) -> tuple[int, float]:
     """Run over as many frames as fit into the time; returns frames of all views, and seconds."""
     maker = MadeUpSequences(task.settings.sequence, task.boxes_per_frame, task.events_per_pixel_s)
-    label_every = max(1, task.settings.label_step_us // task.settings.sequence.window_us)
     place = own_folder(task.folder)
 
     def sequences(kind: str, frames: int) -> list[Sequence]:
@@ -173,7 +172,7 @@ def _measure_stream(
         for number in range(batch_size):
             folder = place / kind / f"{kind}-{number}"
             # The first label lies where the published evaluation begins: nothing is left out.
-            maker.write(folder, frames, min(label_every, frames))
+            maker.write(folder, frames, min(task.settings.label_every, frames))
             found.append(Sequence(folder, task.settings.sequence))
         return found
 

@@ -21,6 +21,7 @@ from leod.config.schema import ModelConfig, SequenceConfig, Settings
 from leod.errors import CheckpointError
 from leod.files import atomic_file
 from leod.models.detector import Detector, build_detector
+from leod.tables import aligned
 
 FORMAT = "leod-detector"
 FORMAT_VERSION = 1
@@ -196,10 +197,7 @@ def difference_table(differences: list[tuple[str, Any, Any]], limit: int = 12) -
     """Lay out rows of (setting, in the checkpoint, expected) as a text table of at most ``limit`` rows."""
     rows = [("setting", "checkpoint", "expected")]
     rows += [(name, str(found), str(wanted)) for name, found, wanted in differences[:limit]]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = [f"  {line}" for line in aligned(rows)]
     if len(differences) > limit:
         lines.append(f"  ... and {len(differences) - limit} more")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from leod.progress import progress
 from leod.sequences.inspection import Problem, SequenceFacts, inspect_sequence
 from leod.sequences.layout import SPLITS, list_sequences
 from leod.sequences.plausibility import Finding, collect, describe, judge, judge_boxes, judge_split, table, twins
+from leod.tables import aligned
 
 _SHOWN_PROBLEMS = 50
 
@@ -366,11 +367,4 @@ def _table(splits: list[SplitReport]) -> list[str]:
     rows.append(("", [""] * len(splits)))
     for title in dict.fromkeys(title for split in splits for title, _ in split.plausibility):
         rows.append((title, [entry.get(title, "-") for entry in counts]))
-    widths = [max(len(cells[column]) for _, cells in rows) for column in range(len(splits))]
-    first = max(len(title) for title, _ in rows)
-    return [
-        "  ".join(
-            [title.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))]
-        ).rstrip()
-        for title, cells in rows
-    ]
+    return aligned([(title, *cells) for title, cells in rows], numbers=True)

@@ -22,6 +22,7 @@ from leod.options import Argument, Names
 from leod.provenance import Stopwatch
 from leod.sequences.layout import SPLITS
 from leod.study.study import Study
+from leod.tables import aligned
 
 logger = logging.getLogger(__name__)
 
@@ -194,14 +195,7 @@ def _render(
                 memory,
             )
         )
-    texts = [tuple(map(str, row)) for row in rows]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
-    for row in texts:
-        first, *rest = (
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join((first, *rest)).rstrip())
+    lines += aligned([tuple(map(str, row)) for row in rows], numbers=True)
     until = (
         f", up to {_time(found.longest_wall_h)} if the longest chain begins last"
         if (found.longest_wall_h > 1.02 * found.wall_h)

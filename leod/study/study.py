@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from leod.config.load import ORACLE, merge, parse_overrides, read_yaml, resolve_study
+from leod.config.load import ORACLE, resolve_study, study_content
 from leod.config.schema import Settings
 from leod.recordings.discovery import files_of_split
 from leod.sequences.layout import SPLITS
@@ -68,8 +68,7 @@ class Study:
         Raises:
             ConfigError: The configuration is wrong, or two cells have one name.
         """
-        content = merge(read_yaml(path), parse_overrides(overrides))
-        return cls(content, [Path(path).parent, Path("configs")], str(path))
+        return cls(*study_content(path, overrides))
 
     def log(self, rule: str) -> str:
         """Pattern of a rule's log."""
