@@ -17,7 +17,9 @@ DEVICE_VARIABLE = "LEOD_TEST_DEVICE"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked gpu where PyTorch sees none, or fewer than the mark asks for: ``gpu(2)``."""
+    """Bring tests into order, and skip those marked gpu where PyTorch sees none or fewer than asked for: ``gpu(2)``."""
+    # Slow ones of the workflow run whole studies: begun last, one of them would keep a single core busy for minutes.
+    items.sort(key=lambda item: not (item.get_closest_marker("slow") and "workflow" in item.path.parts))
     marked = [(item, mark) for item in items if (mark := item.get_closest_marker("gpu")) is not None]
     if not marked or DEVICE_VARIABLE in os.environ:
         return

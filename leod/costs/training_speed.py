@@ -15,7 +15,7 @@ from leod.config.settings import TrainSettings
 from leod.costs.apart import now, own_folder, peak_memory_mb, start_together
 from leod.costs.figures import MB, LoadingFigures, TrainingFigures, Way
 from leod.gpus import claim_gpus
-from leod.inference.devices import memory_errors
+from leod.inference.devices import memory_errors, prepare_cpu
 from leod.models.checkpoint import save_detector
 from leod.models.loss import DetectionLoss
 from leod.sampling.training_data import TrainingData, training_loader
@@ -126,8 +126,7 @@ def measure_training(task: TrainingTask) -> TrainingMeasurement:
         ResourceError: Out of memory.
     """
     settings, training, hardware = task.settings, task.settings.training, task.hardware
-    if hardware.threads:
-        torch.set_num_threads(hardware.threads)
+    prepare_cpu(hardware.threads)
     on_gpu = task.way.device == "cuda"
     if on_gpu:
         claim_gpus(1)
@@ -191,8 +190,7 @@ def measure_loading(task: TrainingTask) -> LoadingFigures:
         task: What is measured; precision and device do not matter.
     """
     settings, training, hardware = task.settings, task.settings.training, task.hardware
-    if hardware.threads:
-        torch.set_num_threads(hardware.threads)
+    prepare_cpu(hardware.threads)
     sequences = open_split(task.dataset, "train", settings.sequence)
     kept = None if task.kept_share is None else _kept(sequences, task.kept_share)
     data = TrainingData(sequences, kept, training, settings.sequence, seed=0)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 
 from leod.boxes.kept_labels import KeptLabels
 from leod.boxes.operations import is_ground_truth, is_ignored, is_pseudo_label
@@ -18,6 +17,7 @@ from leod.config.schema import DatasetConfig, HardwareConfig, NonNegativeInt
 from leod.config.settings import ReportSettings
 from leod.errors import ConfigError, DataError
 from leod.files import atomic_file, check_writable, read_json
+from leod.inference.devices import prepare_cpu
 from leod.options import FromOptions
 from leod.provenance import Stopwatch
 from leod.report.captioned import report_figures
@@ -63,8 +63,7 @@ def report(
     if not plan.detectors:
         raise ConfigError("there is no detector to report on; the study needs at least one experiment")
     check_writable(output)
-    if threads:
-        torch.set_num_threads(threads)
+    prepare_cpu(threads)
     results = _gather(plan, summary, settings)
     drawn = report_figures(results)
     for name, entry in drawn.items():

@@ -15,7 +15,7 @@ from leod.config.schema import HardwareConfig
 from leod.errors import ResourceError
 from leod.files import remove_leftovers
 from leod.gpus import claim_gpus
-from leod.inference.devices import deterministic_algorithms, memory_errors
+from leod.inference.devices import deterministic_algorithms, memory_errors, prepare_cpu
 from leod.models.loss import DetectionLoss
 from leod.provenance import Stopwatch
 from leod.reuse import FinishedResults
@@ -124,8 +124,7 @@ def _train(job: TrainingJob, requests: StopRequests, environment: ClusterEnviron
         if processes.first:
             _remove_working_files(checkpoints)
         return
-    if hardware.threads:
-        torch.set_num_threads(hardware.threads)
+    prepare_cpu(hardware.threads)
     data = TrainingData(job.sequences, job.kept, training, settings.sequence, job.seed, processes.rank, processes.size)
     detector = initial_detector(job)
     resumed = processes.from_first(checkpoints.load_newest)

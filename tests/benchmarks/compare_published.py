@@ -43,7 +43,7 @@ from leod.config.schema import (
 )
 from leod.config.settings import GenerateSettings, TrackFilterSettings
 from leod.costs.made_up import MadeUpSequences
-from leod.inference.devices import prepare_for_inference
+from leod.inference.devices import prepare_cpu, prepare_for_inference
 from leod.inference.recurrent import RecurrentDetector
 from leod.models.checkpoint import load_detector, save_detector
 from leod.models.detector import Detector, build_detector
@@ -254,7 +254,7 @@ class Ours:
 
 def measure_ours(folder: Path, output: Path, repetitions: int, pseudo_labels: bool) -> None:
     """As `published_code.main` for the other side."""
-    torch.set_num_threads(1)
+    prepare_cpu(1)
     results = {}
     for case in json.loads((folder / "cases.json").read_text()):
         ours = Ours(folder, case)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -67,3 +71,30 @@ def test_what_has_no_deterministic_algorithm_fails_only_where_one_is_wanted():
     with deterministic_algorithms(False):
         put()
     put()
+
+
+REPEATED_WORK = """
+import resource, torch
+from leod.inference.devices import prepare_cpu
+
+def work():
+    # Both sizes: the allocator has another way for those above 32 MB.
+    for megabytes in (40, 10, 40):
+        torch.zeros(megabytes * 2**18).exp()
+
+prepare_cpu(1)
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    work()
+print(torch.get_num_threads(), (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_repeated_work_takes_no_new_memory_from_the_system():
+    run = subprocess.run([sys.executable, "-c", REPEATED_WORK], capture_output=True, text=True, check=True)
+    threads, faults = run.stdout.split()
+    assert threads == "1"
+    # Taken anew, these tensors would be 46 000 pages each time.
+    assert float(faults) < 1000
