@@ -147,6 +147,10 @@ class LabelTimesConfig(Settings):
     )
     tolerance_us: NonNegativeInt = Field(default=2_000, description="how far a label time may be off its multiple")
 
+    def step_in_frames(self, window_us: int) -> int:
+        """Distance of labelled frames that `step_us` makes likely, in frames of ``window_us`` microseconds."""
+        return max(1, round(self.step_us / window_us))
+
 
 class WindowsConfig(Settings):
     """Which part of a recording becomes frames. Label moments are ends of windows wherever the grid begins.

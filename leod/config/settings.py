@@ -316,15 +316,10 @@ class BenchmarkSettings(Settings):
     pseudo_labels: GenerateSettings
     latency: DetectionConfig
     simulation: SimulationConfig | None
-    label_step_us: PositiveInt
-    """Distance of labelled frames."""
+    label_every: PositiveInt
+    """Distance of labelled frames, in frames."""
     kept_share: PositiveFraction
     """Share of the labelled frames that pretraining may use."""
-
-    @property
-    def label_every(self) -> int:
-        """Distance of labelled frames, in frames."""
-        return max(1, self.label_step_us // self.sequence.window_us)
 
     @classmethod
     def from_study(cls, study: StudyConfig) -> Self:
@@ -339,7 +334,7 @@ class BenchmarkSettings(Settings):
             pseudo_labels=GenerateSettings.from_study(study),
             latency=study.evaluate.detection,
             simulation=study.dataset.simulate,
-            label_step_us=study.dataset.label_times.step_us,
+            label_every=study.dataset.label_times.step_in_frames(study.dataset.window_us),
             kept_share=budget.ratio,
         )
 

@@ -67,11 +67,6 @@ class Amount:
         return sum(self.of(split).frames for split in SPLITS)
 
 
-def label_step(dataset: DatasetConfig) -> int:
-    """Distance of labelled frames, in frames, that the data set's settings make likely."""
-    return max(1, round(dataset.label_times.step_us / dataset.window_us))
-
-
 def find_amount(
     dataset: DatasetConfig,
     recordings: SequenceOf[int] | None = None,
@@ -90,8 +85,9 @@ def find_amount(
         ConfigError: Nothing tells it.
         DataError: Sequences or recordings that are there are damaged.
     """
+    label_every = dataset.label_times.step_in_frames(dataset.window_us)
     if recordings is not None and frames is not None:
-        found = _told(recordings, frames, label_step(dataset))
+        found = _told(recordings, frames, label_every)
     elif all((dataset.sequences / split).is_dir() for split in SPLITS):
         found = _of_sequences(dataset)
     elif dataset.recordings is not None and all((dataset.recordings / split).is_dir() for split in SPLITS):
@@ -99,7 +95,7 @@ def find_amount(
     elif dataset.simulate is not None:
         found = of_simulation(dataset.simulate, dataset.window_us)
     elif dataset.extent is not None:
-        found = of_extent(dataset.extent, dataset.window_us, label_step(dataset))
+        found = of_extent(dataset.extent, dataset.window_us, label_every)
     else:
         raise ConfigError(
             f"data set {dataset.name!r}: there are neither sequences in {dataset.sequences} nor recordings in "
@@ -168,7 +164,7 @@ def _of_sequences(dataset: DatasetConfig) -> Amount:
 
 def _of_recordings(dataset: DatasetConfig, frames: SequenceOf[int] | None) -> Amount:
     """Recordings that are there; only DAT files tell their length without being read."""
-    label_every, events = label_step(dataset), 0
+    label_every, events = dataset.label_times.step_in_frames(dataset.window_us), 0
     splits = {}
     for number, split in enumerate(SPLITS):
         files = [

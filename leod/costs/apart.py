@@ -10,9 +10,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,12 +93,21 @@ def now() -> float:
 def _run(measurement: Callable[[Any], Any], argument: Any, barrier: Barrier, clock: Clock, sender: Connection) -> None:
     global _together, _clock
     _together, _clock = barrier, clock
+    Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         sender.send(measurement(argument))
     except LeodError as error:
         barrier.abort()
         sender.send(error)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that wants its figures is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def repeat(

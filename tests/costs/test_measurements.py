@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmark_figures import made_up_benchmark
+from filelock import FileLock
 from tiny_sequences import CONFIG, HEIGHT, MODEL, WIDTH
 
 from leod.config.schema import DetectionConfig, HardwareConfig, StudyConfig
@@ -146,6 +149,25 @@ def test_processes_of_their_own():
     assert measure_apart(math.sqrt, 4.0, copies=2) == [2.0, 2.0]
     with pytest.raises(LeodError, match="status"):
         measure_apart(math.sqrt, -1.0)  # a mistake of the program ends the process
+
+
+def test_they_end_with_the_process_that_wants_their_figures(tmp_path):
+    lock = tmp_path / "lock"
+    asking = multiprocessing.get_context("spawn").Process(target=measure_apart, args=(_hold_for_minutes, lock))
+    asking.start()
+    deadline = time.monotonic() + 60
+    while not lock.with_suffix(".held").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    asking.kill()
+    asking.join()
+    with FileLock(lock, timeout=20):
+        assert lock.with_suffix(".held").exists()
+
+
+def _hold_for_minutes(lock: Path):
+    with FileLock(lock):
+        lock.with_suffix(".held").touch()
+        time.sleep(300)
 
 
 @pytest.mark.parametrize("simulation", [True, False])
