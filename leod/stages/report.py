@@ -17,7 +17,6 @@ from leod.config.schema import DatasetConfig, HardwareConfig, NonNegativeInt
 from leod.config.settings import ReportSettings
 from leod.errors import ConfigError, DataError
 from leod.files import atomic_file, check_writable, read_json
-from leod.inference.devices import prepare_cpu
 from leod.options import FromOptions
 from leod.provenance import Stopwatch
 from leod.report.captioned import report_figures
@@ -63,8 +62,7 @@ def report(
     if not plan.detectors:
         raise ConfigError("there is no detector to report on; the study needs at least one experiment")
     check_writable(output)
-    prepare_cpu(threads)
-    results = _gather(plan, summary, settings)
+    results = _gather(plan, summary, settings, HardwareConfig(accelerator="cpu", threads=threads))
     drawn = report_figures(results)
     for name, entry in drawn.items():
         _write(Path(figures) / f"{name}.svg", entry.svg)
@@ -77,7 +75,7 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _gather(plan: StudyPlan, summary: Path, settings: ReportSettings) -> StudyResults:
+def _gather(plan: StudyPlan, summary: Path, settings: ReportSettings, hardware: HardwareConfig) -> StudyResults:
     # Several arms may have the same detector: the first one comes first in the plan.
     distinct = {entry.record: entry for entry in reversed(plan.detectors)}
     runs = [_read_run(entry) for entry in reversed(distinct.values())]
@@ -85,7 +83,6 @@ def _gather(plan: StudyPlan, summary: Path, settings: ReportSettings) -> StudyRe
         part for run in runs for part in (run.record, run.metrics, run.quality, run.dataset, run.thresholds) if part
     ]
     shown = _shown_experiment(plan.detectors)
-    hardware = HardwareConfig(accelerator="cpu")
     return StudyResults(
         settings=settings,
         evaluations=_read_table(summary, "arm", "experiment"),
