@@ -54,7 +54,7 @@ def random_detector(seed=0):
     detector = build_detector(MODEL, CONFIG)
     with torch.no_grad():
         for parameter in detector.head.parameters():
-            parameter.normal_(0.0, 0.5)
+            parameter.copy_(0.5 * torch.randn(parameter.shape))
     return detector.eval()
 
 

@@ -15,6 +15,10 @@ from timm.models.maxxvit import MaxxVitTransformerCfg, PartitionAttentionCl
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from leod.models.attention import WindowAttention
+from leod.models.feed_forward import FeedForward
+from leod.models.frames import to_network_input
+from leod.models.lstm import PointwiseLstm
 from leod.models.states import LstmState
 
 STEM_STRIDE = 4
@@ -81,63 +85,15 @@ class AttentionPair(nn.Module):
         )
         self.window = PartitionAttentionCl(dim, partition_type="block", cfg=settings)
         self.grid = PartitionAttentionCl(dim, partition_type="grid", cfg=settings)
+        for block in (self.window, self.grid):
+            block.attn = WindowAttention(block.attn)
+            block.mlp = FeedForward(block.mlp)
         if input_is_normed:
             self.window.norm1 = nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map float [N, H, W, C] to the same shape; H and W must be multiples of the partition size."""
         return self.grid(self.window(maps))
-
-
-class PointwiseLstm(nn.Module):
-    """LSTM over time at every pixel: the gates are a 1x1 convolution of input and hidden state.
-
-    Args:
-        dim: Channels of input, hidden and cell state.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-        self.gates = nn.Conv2d(2 * dim, 4 * dim, kernel_size=1)
-        self._step = _lstm_step
-
-    def forward(self, maps: Tensor, state: LstmState | None) -> tuple[Tensor, LstmState]:
-        """Run over time.
-
-        Args:
-            maps: float [T, B, H, W, C], channels last.
-            state: (hidden, cell), each [B, C, H, W]; None means zeros.
-
-        Returns:
-            Hidden states of all steps, [T, B, C, H, W], and the last (hidden, cell).
-        """
-        if state is None:
-            zeros = maps.new_zeros(maps.shape[1:])
-            hidden, cell = zeros, zeros
-        else:
-            hidden, cell = (tensor.permute(0, 2, 3, 1) for tensor in state)
-        weight_input, weight_hidden = self.gates.weight.flatten(1).split(self.dim, dim=1)
-        # The input's share of the gates needs no history: one large product instead of T small ones.
-        from_input = nn.functional.linear(maps, weight_input, self.gates.bias)
-        outputs = []
-        for step in from_input:
-            hidden, cell = self._step(step, hidden, cell, weight_hidden)
-            outputs.append(hidden)
-        return torch.stack(outputs).permute(0, 1, 4, 2, 3), (hidden.permute(0, 3, 1, 2), cell.permute(0, 3, 1, 2))
-
-    def compile_step(self, backend: str) -> None:
-        """Let torch.compile translate one step."""
-        self._step = torch.compile(_lstm_step, backend=backend)
-
-
-def _lstm_step(from_input: Tensor, hidden: Tensor, cell: Tensor, weight_hidden: Tensor) -> LstmState:
-    """One step, everything channels last; the gates are forget, input, output, then the candidate."""
-    mixed = from_input + nn.functional.linear(hidden, weight_hidden)
-    gates, candidate = mixed.split((3 * cell.shape[-1], cell.shape[-1]), dim=-1)
-    forget_gate, input_gate, output_gate = gates.sigmoid().chunk(3, dim=-1)
-    cell = forget_gate * cell + input_gate * candidate.tanh()
-    return output_gate * cell.tanh(), cell
 
 
 class RecurrentStage(nn.Module):
@@ -176,8 +132,7 @@ class RecurrentStage(nn.Module):
 
     def _spatial(self, maps: Tensor) -> Tensor:
         # Convolution, attention and LSTM all work on channels-last memory; without this every one would copy.
-        dtype = maps.dtype if maps.is_floating_point() else torch.float32
-        maps = self.downsample(maps.to(dtype, memory_format=torch.channels_last))
+        maps = self.downsample(to_network_input(maps))
         for block in self.blocks:
             maps = block(maps)
         return maps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 
+import torch
 from torch import Tensor, nn
 
 from leod.config.schema import ModelConfig, SequenceConfig
@@ -48,6 +49,8 @@ class Detector(nn.Module):
         )
         self.neck = PathAggregationPyramid(model.stage_dims[1:], model.fpn_depth)
         self.head = DecoupledHead(model.stage_dims[1:], len(sequence.classes))
+        # As the maps that they meet; otherwise every convolution copies its weights in every call.
+        self.to(memory_format=torch.channels_last)
 
     def accept_frame_size(self, height: int, width: int) -> None:
         """Take frames of another size than the network was made for.

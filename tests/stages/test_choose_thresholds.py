@@ -109,7 +109,7 @@ def test_pseudo_labels_follow_the_chosen_thresholds(tmp_path):
     detector = build_detector(settings.model, settings.sequence)
     with torch.no_grad():
         for parameter in detector.head.parameters():
-            parameter.normal_(0.0, 0.3)
+            parameter.copy_(0.3 * torch.randn(parameter.shape))
     save_detector(tmp_path / "model.ckpt", detector)
     arguments = (tmp_path / "model.ckpt", sequences, labels, tmp_path / "0.h5", settings)
     with pytest.raises(ConfigError, match="no score thresholds"):
