@@ -24,7 +24,7 @@ class ConvNormAct(nn.Sequential):
             in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
         )
         self.norm = nn.BatchNorm2d(out_channels)
-        self.activation = nn.SiLU(inplace=True)
+        self.activation = nn.SiLU()
 
 
 class CrossStagePartial(nn.Module):
