@@ -49,7 +49,7 @@ class PointwiseLstm(nn.Module):
         else:
             hidden, cell = (tensor.permute(0, 2, 3, 1) for tensor in state)
         weight = self.gates.weight.flatten(1)
-        if _suits_kernel(maps):
+        if self._step is _lstm_step and _suits_kernel(maps):
             outputs, cell = _LstmOnCpu.apply(maps, hidden, cell, weight, self.gates.bias)
             hidden = outputs[-1]
         else:
