@@ -96,6 +96,15 @@ def _to_lanes(rows: _FloatArray, first: int, lanes: int, column: int, result: _F
 
 
 @compiled_arithmetic
+def _read(qkv: _FloatArray, first: int, lanes: int, query: _FloatArray, key: _FloatArray, value: _FloatArray) -> None:
+    """The three parts of the lanes' windows and heads."""
+    dim = qkv.shape[3] // 3
+    _to_lanes(qkv, first, lanes, 0, query)
+    _to_lanes(qkv, first, lanes, dim, key)
+    _to_lanes(qkv, first, lanes, 2 * dim, value)
+
+
+@compiled_arithmetic
 def _from_lanes(values: _FloatArray, first: int, lanes: int, column: int, rows: _FloatArray) -> None:
     """The way back of `_to_lanes`."""
     cells, heads = rows.shape[1], rows.shape[2]
@@ -187,28 +196,29 @@ def _attention_weights(
     """weights[i, j] = softmax over j of query[i] . key[j] / sqrt(dim), in each lane."""
     _products(query, key, cells, dim, weights)
     scale = np.float32(1 / math.sqrt(dim))
-    extreme = np.empty(LANES, np.float32)
+    most = np.empty(LANES, np.float32)
     for i in range(cells):
         row = weights[i * cells : (i + 1) * cells]
-        extreme[:] = row[0]
+        most[:] = row[0]
         for j in range(1, cells):
             for lane in range(LANES):
-                extreme[lane] = max(extreme[lane], row[j, lane])
+                most[lane] = max(most[lane], row[j, lane])
         for j in range(cells):
             for lane in range(LANES):
-                row[j, lane] = (row[j, lane] - extreme[lane]) * scale
+                row[j, lane] = (row[j, lane] - most[lane]) * scale
     _exponentials(weights.reshape(-1), powers)
+    total = np.empty(LANES, np.float32)
     for i in range(cells):
         row = weights[i * cells : (i + 1) * cells]
-        extreme[:] = row[0]
+        total[:] = row[0]
         for j in range(1, cells):
             for lane in range(LANES):
-                extreme[lane] += row[j, lane]
+                total[lane] += row[j, lane]
         for lane in range(LANES):
-            extreme[lane] = _ONE / extreme[lane]
+            total[lane] = _ONE / total[lane]
         for j in range(cells):
             for lane in range(LANES):
-                row[j, lane] *= extreme[lane]
+                row[j, lane] *= total[lane]
 
 
 @compiled_arithmetic
@@ -236,9 +246,7 @@ def _attend(qkv: _FloatArray, attended: _FloatArray) -> None:
     powers = np.empty(cells * cells * LANES, np.int32)
     for first in range(0, windows * heads, LANES):
         lanes = min(LANES, windows * heads - first)
-        _to_lanes(qkv, first, lanes, 0, query)
-        _to_lanes(qkv, first, lanes, dim, key)
-        _to_lanes(qkv, first, lanes, 2 * dim, value)
+        _read(qkv, first, lanes, query, key, value)
         _attention_weights(query, key, cells, dim, weights, powers)
         _weighted_sums(weights, False, value, cells, dim, query)
         _from_lanes(query, first, lanes, 0, attended)
@@ -257,9 +265,7 @@ def _attend_backward(qkv: _FloatArray, gradient: _FloatArray, result: _FloatArra
     powers = np.empty(cells * cells * LANES, np.int32)
     for first in range(0, windows * heads, LANES):
         lanes = min(LANES, windows * heads - first)
-        _to_lanes(qkv, first, lanes, 0, query)
-        _to_lanes(qkv, first, lanes, dim, key)
-        _to_lanes(qkv, first, lanes, 2 * dim, value)
+        _read(qkv, first, lanes, query, key, value)
         _to_lanes(gradient, first, lanes, 0, outer)
         _attention_weights(query, key, cells, dim, weights, powers)
         _weighted_sums(weights, True, outer, cells, dim, sums)

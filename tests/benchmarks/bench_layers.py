@@ -68,7 +68,8 @@ def lstm(steps: int, batch: int, height: int, width: int, dim: int, backward: bo
         if backward:
             torch.autograd.grad(hidden.permute(0, 1, 3, 4, 2), [maps, *layer.parameters()], upstream)
 
-    return alternately([lambda: run(0), lambda: run(4)])
+    as_it_is = leod.models.lstm.MOST_THREADS
+    return alternately([lambda: run(0), lambda: run(as_it_is)])
 
 
 @torch.no_grad()

@@ -118,6 +118,7 @@ def test_blocks_without_gradients_compute_rows_in_parts_with_the_same_result(mon
         torch.testing.assert_close(blocks(maps), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize(("steps", "scale"), [(1, 1.0), (4, 1.0), (21, 1.0), (4, 40.0)])
 def test_lstm_in_float32_is_that_in_float64(steps, scale, with_state):
@@ -140,6 +141,7 @@ def test_lstm_in_float32_is_that_in_float64(steps, scale, with_state):
         torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=atol, msg=f"result {number}")
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_lstm_goes_on_where_it_stopped():
     torch.manual_seed(1)
     lstm = PointwiseLstm(6)
