@@ -6,6 +6,7 @@ are imported only when their command runs, so that ``leod --help`` answers at on
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from importlib import import_module
@@ -60,7 +61,15 @@ class _LazyCommands(TyperGroup):
         from leod.cli.commands import build_command
 
         module, _, function = _FUNCTIONS[str(name)].partition(":")
-        return name, build_command(getattr(import_module(module), function)), rest
+        # What is imported stays to the end. Python would look through all of it for garbage some twenty times, which
+        # takes a sixth of the time until a command with a detector begins.
+        gc.disable()
+        try:
+            command = build_command(getattr(import_module(module), function))
+        finally:
+            gc.freeze()
+            gc.enable()
+        return name, command, rest
 
 
 app = typer.Typer(

@@ -70,7 +70,8 @@ class RecordingViews:
         self._backward = [view for view in self.views if view.time_reversed]
         recurrent = RecurrentDetector(detector, detection)
         pixels = self._size[0] * self._size[1] * len(self._forward)
-        self._per_call = max(1, min(recurrent.frames_per_call // len(self._forward), _PIXELS_PER_CALL // pixels))
+        most = recurrent.frames_per_call(*self._size) // len(self._forward)
+        self._per_call = max(1, min(most, _PIXELS_PER_CALL // pixels))
         held = min(_LONGEST_BLOCK, max(_SHORTEST_BLOCK, _BLOCK_BYTES // int(np.prod(frame_shape))))
         self._behind = max(held // 4, -self._offset) if self._backward else 0
         self._block = held - held // 4

@@ -19,8 +19,10 @@ from leod.sequences.sequence import Sequence
 
 FRAMES_PER_CALL = 32
 """Frames that pass the backbone together: enough to fill a GPU, few enough for a CPU's memory."""
-FRAMES_PER_CALL_ON_CPU = 16
-"""On a CPU larger activations only cost time: their memory is taken from the system anew in each call."""
+MOST_FRAMES_PER_CALL_ON_CPU = 64
+MOST_PIXELS_PER_CALL_ON_CPU = 16 * 320 * 240
+"""On a CPU, small frames pass together until the start of the operators no longer counts; large ones are kept to few,
+since activations that leave its caches only cost time."""
 
 
 class RecurrentDetector:
@@ -32,7 +34,6 @@ class RecurrentDetector:
 
     Attributes:
         device: Where the detector runs.
-        frames_per_call: How many frames shall pass the backbone together at most.
         states: Its recurrent states after the last window, one row for each row of the batch; None = fresh.
     """
 
@@ -40,9 +41,14 @@ class RecurrentDetector:
         self._detector = detector
         self._detection = detection
         self.device = next(detector.parameters()).device
-        self.frames_per_call = FRAMES_PER_CALL_ON_CPU if self.device.type == "cpu" else FRAMES_PER_CALL
         self._autocast = autocast(self.device, detection.precision)
         self.states: list[LstmState] | None = None
+
+    def frames_per_call(self, height: int, width: int) -> int:
+        """How many frames of this size in pixels shall pass the backbone together at most."""
+        if self.device.type != "cpu":
+            return FRAMES_PER_CALL
+        return max(1, min(MOST_FRAMES_PER_CALL_ON_CPU, MOST_PIXELS_PER_CALL_ON_CPU // (height * width)))
 
     @torch.inference_mode()
     def detect(

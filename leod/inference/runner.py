@@ -186,7 +186,7 @@ class _Pass:
             self._recurrent.states = reset_states(self._recurrent.states, upload(is_first, self._recurrent.device))
 
         wanted = np.tile(self._wanted_steps(positions, frame_indices), len(self._views))
-        steps_per_call = max(1, self._recurrent.frames_per_call // frames.shape[1])
+        steps_per_call = max(1, self._recurrent.frames_per_call(*frames.shape[-2:]) // frames.shape[1])
         for start in range(0, length, steps_per_call):
             steps = slice(start, min(start + steps_per_call, length))
             for step, row, detections in self._recurrent.detect(frames[steps], wanted[steps]):

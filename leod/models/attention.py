@@ -41,8 +41,16 @@ class WindowAttention(nn.Module):
         self.qkv = attention.qkv
         self.proj = attention.proj
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Let the cells of each window attend to each other: float [N, P, Q, C] to the same shape."""
+    def forward(self, windows: Tensor, last_bias: bool = True) -> Tensor:
+        """Let the cells of each window attend to each other.
+
+        Args:
+            windows: float [N, P, Q, C].
+            last_bias: Whether the last projection adds its bias; otherwise the caller does.
+
+        Returns:
+            The same shape.
+        """
         cells = windows.shape[1] * windows.shape[2]
         qkv = self.qkv(windows).view(len(windows), cells, self.num_heads, -1)
         if _suits_lanes(qkv):
@@ -50,7 +58,8 @@ class WindowAttention(nn.Module):
         else:
             query, key, value = qkv.transpose(1, 2).chunk(3, dim=3)
             attended = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
-        return self.proj(attended.reshape(windows.shape))
+        bias = self.proj.bias if last_bias else None
+        return nn.functional.linear(attended.reshape(windows.shape), self.proj.weight, bias)
 
 
 def _suits_lanes(qkv: Tensor) -> bool:

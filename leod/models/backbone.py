@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence as SequenceOf
 
 import torch
-from timm.models.maxxvit import MaxxVitTransformerCfg, PartitionAttentionCl
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from leod.models.attention import WindowAttention
-from leod.models.feed_forward import FeedForward
+from leod.models.block import NORM_EPSILON, AttentionBlock
 from leod.models.frames import to_network_input
 from leod.models.lstm import PointwiseLstm
 from leod.models.states import LstmState
 
 STEM_STRIDE = 4
-NORM_EPSILON = 1e-5
 FRAMES_AT_ONCE = 32
 """Where activations need not be kept, this many frames pass a stage together: enough to fill a GPU, little memory."""
 
@@ -52,8 +49,6 @@ class OverlappingDownsample(nn.Module):
 class AttentionPair(nn.Module):
     """Window attention, then grid attention, each followed by an MLP; channels last.
 
-    timm's MaxViT block does the work: heads laid out as [q|k|v] one after another, no positional bias, exact GELU.
-
     Args:
         dim: Channels.
         dim_head: Channels of one head.
@@ -71,25 +66,8 @@ class AttentionPair(nn.Module):
         input_is_normed: bool,
     ) -> None:
         super().__init__()
-        settings = MaxxVitTransformerCfg(
-            dim_head=dim_head,
-            head_first=True,
-            expand_ratio=4.0,
-            rel_pos_type="",
-            window_size=partition_size,
-            grid_size=partition_size,
-            init_values=layer_scale,
-            act_layer="gelu",
-            norm_layer_cl="layernorm",
-            norm_eps=NORM_EPSILON,
-        )
-        self.window = PartitionAttentionCl(dim, partition_type="block", cfg=settings)
-        self.grid = PartitionAttentionCl(dim, partition_type="grid", cfg=settings)
-        for block in (self.window, self.grid):
-            block.attn = WindowAttention(block.attn)
-            block.mlp = FeedForward(block.mlp)
-        if input_is_normed:
-            self.window.norm1 = nn.Identity()
+        self.window = AttentionBlock(dim, dim_head, partition_size, layer_scale, False, input_is_normed)
+        self.grid = AttentionBlock(dim, dim_head, partition_size, layer_scale, True, False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map float [N, H, W, C] to the same shape; H and W must be multiples of the partition size."""
@@ -148,13 +126,13 @@ class RecurrentStage(nn.Module):
             Hidden states [T, B, C', H', W'] and the last (hidden, cell).
         """
         frames = maps.flatten(0, 1)
-        if not torch.is_grad_enabled():
-            spatial = torch.cat([self._spatial(part) for part in frames.split(FRAMES_AT_ONCE)])
-        elif self.gradient_checkpointing:
-            parts = frames.split(FRAMES_AT_ONCE)
+        parts = frames.split(FRAMES_AT_ONCE)
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
             spatial = torch.cat([checkpoint(self._spatial, part, use_reentrant=False) for part in parts])
-        else:
+        elif torch.is_grad_enabled() or len(parts) == 1:
             spatial = self._spatial(frames)
+        else:
+            spatial = torch.cat([self._spatial(part) for part in parts])
         return self.lstm(spatial.unflatten(0, maps.shape[:2]), state)
 
     def compile_parts(self, backend: str) -> None:

@@ -11,7 +11,7 @@ HIDDEN_AT_ONCE = 2**18
 
 
 class FeedForward(nn.Module):
-    """MLP of a timm block, with its layers and parameter names: no dropout, no normalisation.
+    """MLP of a timm block up to its last layer, with its layers and parameter names: no dropout, no normalisation.
 
     Args:
         mlp: The layer whose parts are taken over.
@@ -23,14 +23,22 @@ class FeedForward(nn.Module):
         self.act = mlp.act
         self.fc2 = mlp.fc2
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map float [..., C] to the same shape, each cell for itself."""
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or maps.device.type != "cpu":
-            return self._run(maps)
-        rows_at_once = max(1, HIDDEN_AT_ONCE // self.fc1.out_features)
-        rows = maps.reshape(-1, maps.shape[-1])
-        return torch.cat([self._run(part) for part in rows.split(rows_at_once)]).view(maps.shape)
+    def forward(self, maps: Tensor, last_bias: bool = True) -> Tensor:
+        """Map float [..., C] to the same shape, each cell for itself.
 
-    def _run(self, maps: Tensor) -> Tensor:
-        hidden: Tensor = self.act(self.fc1(maps))
-        return self.fc2(hidden)
+        Args:
+            maps: The cells.
+            last_bias: Whether the last layer adds its bias; otherwise the caller does.
+        """
+        bias = self.fc2.bias if last_bias else None
+        rows_at_once = max(1, HIDDEN_AT_ONCE // self.fc1.out_features)
+        if (
+            torch.compiler.is_compiling()
+            or torch.is_grad_enabled()
+            or maps.device.type != "cpu"
+            or maps[..., 0].numel() <= rows_at_once
+        ):
+            return nn.functional.linear(self.act(self.fc1(maps)), self.fc2.weight, bias)
+        parts = maps.reshape(-1, maps.shape[-1]).split(rows_at_once)
+        outcomes = [nn.functional.linear(self.act(self.fc1(part)), self.fc2.weight, bias) for part in parts]
+        return torch.cat(outcomes).view(maps.shape)

@@ -5,14 +5,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models.maxxvit import grid_reverse, window_reverse
 from torch import nn
 
 import leod.models.attention
 import leod.models.feed_forward
+import leod.models.residual
 from leod.models.attention import MOST_CELLS, _exponentials, _LaneAttention
 from leod.models.backbone import AttentionPair
 from leod.models.frames import to_network_input
 from leod.models.lstm import PointwiseLstm
+from leod.models.residual import add_branch
 
 
 @pytest.fixture
@@ -92,6 +95,56 @@ def test_blocks_give_the_same_in_lanes_and_without(monkeypatch, layer_scale):
         results.append([found, *torch.autograd.grad(found, [maps, *blocks.parameters()], random_like(found))])
     for in_lanes, without in zip(*results, strict=True):
         torch.testing.assert_close(in_lanes, without, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("layer_scale", [None, 0.3])
+@pytest.mark.parametrize("input_is_normed", [True, False])
+def test_blocks_give_the_same_whether_branches_are_added_in_one_pass(monkeypatch, layer_scale, input_is_normed):
+    torch.manual_seed(0)
+    blocks = AttentionPair(12, 4, (2, 3), layer_scale, input_is_normed)
+    maps = torch.randn(5, 4, 9, 12, requires_grad=True)
+    upstream = random_like(maps)
+    results = []
+    for least_values in (0, 10**9):
+        monkeypatch.setattr(leod.models.residual, "LEAST_VALUES", least_values)
+        found = blocks(maps)
+        with torch.no_grad():
+            torch.testing.assert_close(blocks(maps), found, rtol=1e-5, atol=1e-6)
+        results.append([found, *torch.autograd.grad(found, [maps, *blocks.parameters()], upstream)])
+    for in_one_pass, in_many in zip(*results, strict=True):
+        torch.testing.assert_close(in_one_pass, in_many, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.tuples(*[st.integers(1, 3)] * 3),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    channels=st.integers(1, 20),
+    is_grid=st.booleans(),
+    scaled=st.booleans(),
+)
+def test_branches_are_added_where_their_windows_lie(counts, size, channels, is_grid, scaled):
+    count, down, across = counts
+    numbers = torch.Generator().manual_seed(channels)
+    shape = count, down * size[0], across * size[1], channels
+
+    def values(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=numbers, dtype=torch.float64)
+
+    maps, branch = values(*shape), values(count * down * across, *size, channels)
+    bias, gamma = values(channels), values(channels) if scaled else None
+    inputs = [tensor.requires_grad_() for tensor in (maps, branch, bias, gamma) if tensor is not None]
+    back = grid_reverse if is_grid else window_reverse
+    wanted = maps + back((branch + bias) * (1 if gamma is None else gamma), size, shape[1:3])
+    upstream = random_like(wanted)
+    wanted_gradients = torch.autograd.grad(wanted, inputs, upstream)
+    single = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    found = add_branch(*single, *([] if scaled else [None]), size, is_grid)
+    found_gradients = torch.autograd.grad(found, single, upstream.float())
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    for one, other in zip(found_gradients, wanted_gradients, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("one_thread")
