@@ -15,6 +15,7 @@ from leod.config.schema import HardwareConfig, Precision
 from leod.errors import ConfigError, ResourceError
 from leod.gpus import claim_gpus
 from leod.models.detector import Detector
+from leod.models.neck import fold_batch_norms
 
 logger = logging.getLogger(__name__)
 _MALLOC_TRIM_THRESHOLD, _MALLOC_TOP_PAD, _MALLOC_MMAP_MAX = -1, -2, -4
@@ -60,10 +61,10 @@ def prepare_cpu(threads: int) -> None:
 
 
 def prepare_for_inference(detector: Detector, hardware: HardwareConfig) -> Detector:
-    """Move ``detector`` to its device and switch it to evaluation mode; also prepares the CPU (`prepare_cpu`).
+    """Move ``detector`` to its device and make it fast: also prepares the CPU (`prepare_cpu`).
 
     Args:
-        detector: Changed in place.
+        detector: Changed in place, for inference only: it is in evaluation mode, and its convolutions normalise.
         hardware: `accelerator`, `threads` and `compile` are used.
 
     Returns:
@@ -71,6 +72,7 @@ def prepare_for_inference(detector: Detector, hardware: HardwareConfig) -> Detec
     """
     prepare_cpu(hardware.threads)
     detector.to(choose_device(hardware)).eval()
+    fold_batch_norms(detector)
     if hardware.compile:
         detector.compile_backbone()
     return detector

@@ -17,7 +17,9 @@ from timm.layers import Mlp
 import leod.models.attention
 import leod.models.feed_forward
 import leod.models.lstm
+import leod.models.residual
 from leod.inference.devices import prepare_cpu
+from leod.models.block import AttentionBlock
 from leod.models.feed_forward import FeedForward
 from leod.models.frames import to_network_input
 from leod.models.lstm import PointwiseLstm
@@ -86,6 +88,23 @@ def feed_forward(frames: int, height: int, width: int, dim: int) -> list[float]:
     return alternately([lambda: run(2**40), lambda: run(in_parts)])
 
 
+def block(count: int, height: int, width: int, dim: int, backward: bool) -> list[float]:
+    """A block of RVT-S with every addition by itself, and each branch added in one pass."""
+    layer = AttentionBlock(dim, 24, (height // 8, width // 8), 1e-5, is_grid=True, input_is_normed=False)
+    maps = torch.randn(count, height, width, dim, requires_grad=backward)
+    upstream = torch.randn(count, height, width, dim)
+
+    def run(least_values: int) -> None:
+        leod.models.residual.LEAST_VALUES = least_values
+        with torch.set_grad_enabled(backward):
+            found = layer(maps)
+        if backward:
+            torch.autograd.grad(found, [maps, *layer.parameters()], upstream)
+
+    as_it_is = leod.models.residual.LEAST_VALUES
+    return alternately([lambda: run(2**60), lambda: run(as_it_is)])
+
+
 def frames(count: int, height: int, width: int) -> list[float]:
     """Counts to floats with channels last: PyTorch's copy, and row by row."""
     counts = torch.poisson(torch.full((count, 20, height, width), 0.1)).to(torch.uint8)
@@ -109,6 +128,7 @@ def main() -> None:
             f"LSTM, rvt-nano, first stage, 5 steps, forward{both}": lstm(5, 8, 16, 24, 16, backward),
             f"LSTM, RVT-S, first stage, 5 steps, forward{both}": lstm(5, 2, 64, 80, 48, backward),
             f"LSTM, RVT-S, last stage, 5 steps, forward{both}": lstm(5, 2, 8, 10, 384, backward),
+            f"block, RVT-S, first stage, 5 x 2 frames, forward{both}": block(10, 64, 80, 48, backward),
         }
     measured["feed-forward, RVT-S, first stage, without gradients"] = feed_forward(10, 64, 80, 48)
     measured["frames, 40 of 96 x 64"] = frames(40, 64, 96)

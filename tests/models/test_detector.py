@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from small_models import SMALL_MODEL, random_frames, random_targets, small_detector, small_sequence
+from torch import nn
 
 from leod.config.schema import LossConfig
 from leod.models.detector import build_detector
 from leod.models.loss import DetectionLoss
+from leod.models.neck import fold_batch_norms
 from leod.models.states import reset_states
 
 CLASSES = ("car", "pedestrian")
@@ -39,6 +41,28 @@ def test_padding_is_zeros_at_the_right_and_bottom():
     padded = torch.zeros(1, 4, 64, 96)
     padded[..., :60, :90] = frames
     torch.testing.assert_close(detector(frames)[0], detector(padded)[0])
+
+
+@torch.inference_mode()
+def test_convolutions_that_normalise_detect_the_same():
+    detector = small_detector()
+    frames = random_frames(3, 2, 4, 60, 90)
+    for _ in range(5):
+        # Statistics that are those of features, not the fresh ones.
+        detector(frames[0].float() * 3)
+    numbers = torch.Generator().manual_seed(1)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.uniform_(0.5, 2.0, generator=numbers)
+            module.bias.normal_(generator=numbers)
+    detector.eval()
+    features, _ = detector.forward_sequence(frames)
+    flat = [maps.flatten(0, 1) for maps in features]
+    expected, _ = detector.forward_head(flat)
+    for _ in range(2):
+        fold_batch_norms(detector)
+        torch.testing.assert_close(detector.forward_head(flat)[0], expected, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in detector.modules())
 
 
 def test_frames_of_another_size_are_refused():
