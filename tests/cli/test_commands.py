@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
@@ -44,6 +45,21 @@ def settings_of(study, labels: Path, ratio: float = 0.5):
         ratio: A share.
     """
     return study.dataset.sequence_config(), labels, ratio
+
+
+@pytest.mark.parametrize("command", ["evaluate", "schema"])
+def test_garbage_is_collected_again_when_a_command_is_loaded(command, monkeypatch):
+    enabled = []
+    monkeypatch.setattr("leod.cli.import_module", lambda name: enabled.append(gc.isenabled()) or import_module(name))
+    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+    assert enabled == [False]
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_again_when_a_command_cannot_be_loaded(monkeypatch):
+    monkeypatch.setattr("leod.cli.import_module", lambda _: import_module("leod.there_is_no_such_module"))
+    assert isinstance(CliRunner().invoke(app, ["evaluate", "--help"]).exception, ModuleNotFoundError)
+    assert gc.isenabled()
 
 
 def example(
