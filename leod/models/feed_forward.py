@@ -11,7 +11,7 @@ HIDDEN_AT_ONCE = 2**18
 
 
 class FeedForward(nn.Module):
-    """MLP of a timm block up to its last layer, with its layers and parameter names: no dropout, no normalisation.
+    """MLP of a timm block, with its layers and parameter names: no dropout, no normalisation.
 
     Args:
         mlp: The layer whose parts are taken over.

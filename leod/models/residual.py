@@ -1,12 +1,11 @@
 """What follows each attention and each feed-forward layer: bias, LayerScale and the shortcut around both.
 
-PyTorch passes over the memory once for each of them, and once more to put windows back into the map. On a CPU these
-passes cost as much as a tenth of the network; there they are one.
+PyTorch passes over the memory for each of them, and once more to put windows back into the map. Large maps on a CPU are
+passed over once here.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -73,13 +72,13 @@ class _Added(torch.autograd.Function):
     ) -> Tensor:
         maps = maps.contiguous()
         rows = branch.reshape(-1, branch.shape[-1])
-        scale, scaled_bias = (_ones(len(bias)), bias) if gamma is None else (gamma, gamma * bias)
+        scaled_bias = (bias if gamma is None else gamma * bias).detach().numpy()
         result = torch.empty_like(maps)
-        arrays = [tensor.detach().numpy() for tensor in (maps, rows, scale, scaled_bias, result)]
+        before, added, after = (tensor.detach().numpy() for tensor in (maps, rows, result))
         if size == (1, 1):
-            _add_rows(arrays[0].reshape(rows.shape), *arrays[1:4], arrays[4].reshape(rows.shape))
+            _add_rows(before.reshape(added.shape), added, _scale(bias, gamma), scaled_bias, after.reshape(added.shape))
         else:
-            _add_windows(*arrays, *size, is_grid)
+            _add_windows(before, added, _scale(bias, gamma), scaled_bias, after, *size, is_grid)
         ctx.save_for_backward(bias, gamma, None if gamma is None else rows)
         ctx.windows, ctx.shape = (*size, is_grid), branch.shape
         return result
@@ -93,16 +92,15 @@ class _Added(torch.autograd.Function):
             return gradient, gradient.view(ctx.shape), gradient.flatten(0, 2).sum(0), None, None, None
         of_rows = gradient.new_empty((gradient[..., 0].numel(), len(bias)))
         sums, products = torch.zeros_like(bias), torch.zeros_like(bias)
-        scale = _ones(len(bias)) if gamma is None else gamma
-        arrays = gradient, of_rows if rows is None else rows, scale, of_rows, sums, products
-        _add_backward(*(tensor.numpy() for tensor in arrays), rows is not None, *ctx.windows)
-        of_gamma = None if gamma is None else products + bias * sums
-        return gradient, of_rows.view(ctx.shape), scale * sums, of_gamma, None, None
+        branch, of_branch = (of_rows if rows is None else rows).numpy(), of_rows.numpy()
+        arrays = gradient.numpy(), branch, _scale(bias, gamma), of_branch, sums.numpy(), products.numpy()
+        _add_backward(*arrays, rows is not None, *ctx.windows)
+        of_bias, of_gamma = (sums, None) if gamma is None else (gamma * sums, products + bias * sums)
+        return gradient, of_rows.view(ctx.shape), of_bias, of_gamma, None, None
 
 
-@cache
-def _ones(channels: int) -> Tensor:
-    return torch.ones(channels)
+def _scale(bias: Tensor, gamma: Tensor | None) -> _FloatArray:
+    return np.ones(len(bias), np.float32) if gamma is None else gamma.detach().numpy()
 
 
 @compiled_arithmetic
