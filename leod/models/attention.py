@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from leod.jit import compiled_arithmetic
+from leod.models.kernels import suits_kernel
 
 MOST_CELLS = 12
 """Windows of 16 cells and more are faster with PyTorch's kernel."""
@@ -53,23 +54,13 @@ class WindowAttention(nn.Module):
         """
         cells = windows.shape[1] * windows.shape[2]
         qkv = self.qkv(windows).view(len(windows), cells, self.num_heads, -1)
-        if _suits_lanes(qkv):
+        if cells <= MOST_CELLS and suits_kernel(qkv, most_threads=1):
             attended: Tensor = _LaneAttention.apply(qkv)
         else:
             query, key, value = qkv.transpose(1, 2).chunk(3, dim=3)
             attended = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         bias = self.proj.bias if last_bias else None
         return nn.functional.linear(attended.reshape(windows.shape), self.proj.weight, bias)
-
-
-def _suits_lanes(qkv: Tensor) -> bool:
-    return (
-        not torch.compiler.is_compiling()
-        and qkv.device.type == "cpu"
-        and qkv.dtype is torch.float32
-        and qkv.shape[1] <= MOST_CELLS
-        and torch.get_num_threads() == 1
-    )
 
 
 class _LaneAttention(torch.autograd.Function):

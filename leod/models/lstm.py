@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from leod.jit import compiled_arithmetic
+from leod.models.kernels import suits_kernel
 from leod.models.states import LstmState
 
 MOST_THREADS = 4
@@ -49,7 +50,7 @@ class PointwiseLstm(nn.Module):
         else:
             hidden, cell = (tensor.permute(0, 2, 3, 1) for tensor in state)
         weight = self.gates.weight.flatten(1)
-        if self._step is _lstm_step and _suits_kernel(maps):
+        if self._step is _lstm_step and suits_kernel(maps, MOST_THREADS):
             outputs, cell = _LstmOnCpu.apply(maps, hidden, cell, weight, self.gates.bias)
             hidden = outputs[-1]
         else:
@@ -78,16 +79,6 @@ def _lstm_step(from_input: Tensor, hidden: Tensor, cell: Tensor, weight_hidden: 
     forget_gate, input_gate, output_gate = gates.sigmoid().chunk(3, dim=-1)
     cell = forget_gate * cell + input_gate * candidate.tanh()
     return output_gate * cell.tanh(), cell
-
-
-def _suits_kernel(maps: Tensor) -> bool:
-    return (
-        not torch.compiler.is_compiling()
-        and maps.device.type == "cpu"
-        and maps.dtype is torch.float32
-        and torch.get_num_threads() <= MOST_THREADS
-        and not torch.is_autocast_enabled("cpu")
-    )
 
 
 class _LstmOnCpu(torch.autograd.Function):

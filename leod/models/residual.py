@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from leod.jit import compiled_arithmetic
+from leod.models.kernels import suits_kernel
 
 MOST_THREADS = 4
 """With more, PyTorch's operators share their passes over the memory; that of this module is one thread's."""
@@ -27,14 +28,7 @@ _FloatArray = npt.NDArray[np.float32]
 
 def adds_in_one_pass(maps: Tensor) -> bool:
     """Whether `add_branch` takes these maps."""
-    return (
-        not torch.compiler.is_compiling()
-        and maps.device.type == "cpu"
-        and maps.dtype is torch.float32
-        and maps.numel() >= LEAST_VALUES
-        and torch.get_num_threads() <= MOST_THREADS
-        and not torch.is_autocast_enabled("cpu")
-    )
+    return maps.numel() >= LEAST_VALUES and suits_kernel(maps, MOST_THREADS)
 
 
 def add_branch(
