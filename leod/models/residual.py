@@ -109,6 +109,12 @@ def _add_rows(
 
 
 @compiled_arithmetic
+def _position(window: int, cell: int, windows: int, cells: int, is_grid: bool) -> int:
+    """Row or column of the map in which a window's cell lies."""
+    return cell * windows + window if is_grid else window * cells + cell
+
+
+@compiled_arithmetic
 def _add_windows(
     maps: _FloatArray,
     branch: _FloatArray,
@@ -128,8 +134,8 @@ def _add_windows(
             for j in range(across):
                 for p in range(window_height):
                     for q in range(window_width):
-                        y = p * down + i if is_grid else i * window_height + p
-                        x = q * across + j if is_grid else j * window_width + q
+                        y = _position(i, p, down, window_height, is_grid)
+                        x = _position(j, q, across, window_width, is_grid)
                         for c in range(channels):
                             result[n, y, x, c] = maps[n, y, x, c] + (scale[c] * branch[row, c] + scaled_bias[c])
                         row += 1
@@ -159,8 +165,8 @@ def _add_backward(
             for j in range(across):
                 for p in range(window_height):
                     for q in range(window_width):
-                        y = p * down + i if is_grid else i * window_height + p
-                        x = q * across + j if is_grid else j * window_width + q
+                        y = _position(i, p, down, window_height, is_grid)
+                        x = _position(j, q, across, window_width, is_grid)
                         for c in range(channels):
                             value = gradient[n, y, x, c]
                             of_frame[c] += value
